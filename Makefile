@@ -1,0 +1,47 @@
+# Every target is one line into a tool of this repository or of Rust. `make help` lists them.
+.DEFAULT_GOAL := help
+
+# Always the whole workspace: cargo unifies features over what it is asked to build, and every other selection would
+# build kube anew.
+E2E := cargo build --workspace && "$${CARGO_TARGET_DIR:-target}/debug/e2e"
+TEST := cargo test --workspace
+
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## Watch a route move, break, come back by itself, and arrive (starts a cluster if there is none)
+	$(E2E) demo
+
+test: lint test-unit test-api test-e2e ## Everything that has to be true before a change lands
+
+lint: ## Format and lints
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+test-unit: ## Unit and property tests: need nothing
+	$(TEST) --lib --bins --test generated --test rules
+
+test-api: tools ## Controllers against a real API server; the edge against a real NGINX
+	$(TEST) --test api --test edge --test 'cluster_api' --test 'cluster_kind' --test 'load_*'
+
+test-e2e: ## Real pods, real NGINX, real traffic, on a node (root, or a cluster of yours in STOMATON_CONTEXT)
+	$(E2E) cluster up
+	$(E2E) cluster load-image --all
+	$(TEST) --test scenarios -- --ignored
+
+test-cluster: ## That the local cluster starts, survives kills and leaves nothing behind
+	$(TEST) --test cluster_local -- --ignored --test-threads=1
+
+crds: ## Write manifests/crds from the types
+	cargo run -q -p stomaton-crds --bin crdgen manifests/crds
+
+tools: ## Build or fetch what tests need beside Rust: Kubernetes (from Go modules) and NGINX (from PyPI)
+	$(E2E) tools
+
+cluster-up: ## Start the local cluster
+	$(E2E) cluster up
+
+cluster-down: ## Stop the local cluster and leave nothing of it
+	$(E2E) cluster down
+
+.PHONY: help demo test lint test-unit test-api test-e2e test-cluster crds tools cluster-up cluster-down

@@ -1,0 +1,79 @@
+//! What an edge pod reports about itself, once a line (JSON, newline-delimited) on `GET /v1/state`.
+//!
+//! A line is complete: it replaces everything the reader knew of that pod, so a lost connection costs nothing but
+//! time. Counters only grow while `boot` stays the same. A line is sent at once when a bad answer was counted or a
+//! revision was applied, when counters moved (at most every 200 ms), and as a heartbeat each second.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One line of the state stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeState {
+    /// Name of the edge pod.
+    pub pod: String,
+    /// Identity of this run of the agent: counters of different boots cannot be compared.
+    pub boot: String,
+    /// Number of this line within the boot, from 1.
+    pub sequence: u64,
+    /// When the line was made, microseconds since the epoch, by the pod's clock.
+    pub at_micros: i64,
+    /// What NGINX really serves, read back through NGINX itself.
+    pub applied: Applied,
+    /// The highest revisions this agent has ever seen; a new revision is minted above them, so that an object that
+    /// was restored from an older snapshot cannot mute a rollback.
+    pub seen: Applied,
+    /// Why the newest revision is not applied, when it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// Log lines counted in this boot.
+    pub lines: u64,
+    /// Stretches of the log that were lost unread. A gap voids a verdict of Safe, never one of Harm.
+    pub gaps: u64,
+    /// Reloads of NGINX in this boot: structure costs one, weights none.
+    pub reloads: u64,
+    /// Answers by route id, audience and side.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counters: BTreeMap<String, BTreeMap<String, Sides>>,
+}
+
+/// Revisions of the two objects an agent reads. 0: none yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Applied {
+    /// Revision of EdgeConfig.
+    pub config: i64,
+    /// Revision of EdgeWeights.
+    pub weights: i64,
+}
+
+/// Counters of both sides of a route for one audience.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sides {
+    /// Answered by the safe side.
+    pub monolith: Counts,
+    /// Answered by the target.
+    pub service: Counts,
+}
+
+/// Answers counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counts {
+    /// All answers.
+    pub requests: u64,
+    /// Answers that hurt: the backend's own status was 5xx, or it did not answer.
+    pub bad: u64,
+}
+
+impl Counts {
+    /// What came since `earlier`, or all of it when `earlier` is of another boot.
+    pub fn since(self, earlier: Self) -> Self {
+        if earlier.requests > self.requests || earlier.bad > self.bad {
+            return self;
+        }
+        Self { requests: self.requests - earlier.requests, bad: self.bad - earlier.bad }
+    }
+}

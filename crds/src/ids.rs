@@ -1,0 +1,80 @@
+//! Identities that must never come to mean something else. Pure.
+
+use crate::v1alpha1::{BackendRef, RouteMatch};
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+
+/// Identity of a route as the edge knows it: a hash of its name, match, plan and target, 16 hex digits.
+///
+/// A route that is edited in flight, or whose plan is made anew, thereby becomes a new route that starts at
+/// weight 0: a weight that was earned by one backend under one plan can never reach another. No user data
+/// survives into it, so it may stand in file names and NGINX variables. `moves` is the UID of the plan and the
+/// target, for a route that is in a plan.
+pub fn route_id(name: &str, matches: &RouteMatch, moves: Option<(&str, &BackendRef)>) -> String {
+    let port = |t: &BackendRef| t.port.map_or_else(String::new, |p| p.to_string());
+    let mut parts = vec![name.to_owned(), matches.path_prefix.clone()];
+    parts.push(sorted(&matches.hosts));
+    parts.push(sorted(&matches.methods.iter().map(ToString::to_string).collect::<Vec<_>>()));
+    parts.push(moves.map_or_else(String::new, |(plan, t)| format!("{plan}:{}:{}", t.name, port(t))));
+    digest(&parts)
+}
+
+/// Salt of a group of routes: decides, with the cohort key, which side a user is on. A new `epoch` gives a new
+/// salt, so that after a rollback other users go first.
+pub fn salt(plan_uid: &str, group: &str, epoch: i64) -> String {
+    digest(&[plan_uid.to_owned(), group.to_owned(), epoch.to_string()])
+}
+
+/// Order of hosts and methods means nothing, so it must not change the identity.
+fn sorted(items: &[String]) -> String {
+    let mut items = items.to_vec();
+    items.sort();
+    items.join(",")
+}
+
+/// Hash of the parts, each with its length, so that no two different lists run together.
+fn digest(parts: &[String]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().iter().take(8).fold(String::with_capacity(16), |mut out, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::v1alpha1::Method;
+
+    fn route(methods: Vec<Method>) -> RouteMatch {
+        RouteMatch { path_prefix: "/api".into(), methods, ..RouteMatch::default() }
+    }
+
+    #[test]
+    fn an_edited_match_or_target_or_plan_is_another_route() {
+        let backend = |name: &str| BackendRef { name: name.into(), port: None };
+        let id = route_id("r", &route(vec![]), Some(("plan", &backend("content"))));
+        assert_eq!(id.len(), 16);
+        assert_ne!(id, route_id("r", &route(vec![Method::GET]), Some(("plan", &backend("content")))));
+        assert_ne!(id, route_id("r", &route(vec![]), Some(("plan", &backend("content-v2")))));
+        assert_ne!(id, route_id("r", &route(vec![]), Some(("plan made anew", &backend("content")))));
+        assert_ne!(id, route_id("r", &route(vec![]), None));
+    }
+
+    #[test]
+    fn order_of_methods_means_nothing() {
+        let one = route_id("r", &route(vec![Method::GET, Method::POST]), None);
+        assert_eq!(one, route_id("r", &route(vec![Method::POST, Method::GET]), None));
+    }
+
+    #[test]
+    fn an_epoch_changes_the_salt() {
+        assert_ne!(salt("u", "g", 0), salt("u", "g", 1));
+        assert_ne!(salt("u", "g1", 1), salt("u", "g", 11));
+    }
+}

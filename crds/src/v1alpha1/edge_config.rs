@@ -1,0 +1,84 @@
+//! `EdgeConfig`: the structure of one edge, as the operator compiled it. Written by the operator only, read by the
+//! agents of that edge. It changes rarely; weights are apart, in [`super::EdgeWeights`].
+
+use super::Method;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Structure of one edge: backends by address, routes, salts. Has the name of its Gateway.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "fleet.stomaton.com",
+    version = "v1alpha1",
+    kind = "EdgeConfig",
+    plural = "edgeconfigs",
+    namespaced,
+    derive = "PartialEq",
+    doc = "Written by the operator only: the structure of one edge.",
+    printcolumn(name = "Revision", type_ = "integer", json_path = ".spec.revision"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.spec.revision > oldSelf.spec.revision || self.spec == oldSelf.spec")
+        .message("a changed spec needs a higher revision")
+)]
+#[x_kube(
+    validation = Rule::new("self.revision >= oldSelf.revision").message("revision never decreases"),
+    validation = Rule::new("self.defaultBackend in self.backends").message("defaultBackend is not among the backends")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeConfigSpec {
+    /// Never decreases; the same revision always has the same content.
+    #[schemars(range(min = 1))]
+    pub revision: i64,
+    /// Addresses (`ip:port`) by key. Keys are hashes.
+    #[schemars(extend(
+        "maxProperties" = 2048,
+        "additionalProperties" = {"type": "string", "maxLength": 64, "pattern": r"^(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-f:]+\]):\d{1,5}$"}
+    ))]
+    pub backends: BTreeMap<String, String>,
+    /// Key of the backend that answers what no route matches.
+    #[schemars(length(max = 64))]
+    pub default_backend: String,
+    /// All routes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
+    pub routes: Vec<EdgeRoute>,
+    /// Whether answers carry the diagnostic header.
+    #[serde(default)]
+    pub diagnostics: bool,
+}
+
+/// A route, compiled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeRoute {
+    /// Identity: see [`crate::ids::route_id`].
+    #[schemars(regex(pattern = r"^[0-9a-f]{16}$"))]
+    pub id: String,
+    /// Name in the Gateway, for people.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// Host names; empty: every host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 253)))]
+    pub hosts: Vec<String>,
+    /// Path prefix by whole segments, without a `/` at its end.
+    #[schemars(length(min = 1, max = 256))]
+    pub path_prefix: String,
+    /// Methods; empty: every method.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 9))]
+    pub methods: Vec<Method>,
+    /// Key of the backend on the safe side.
+    #[schemars(length(max = 64))]
+    pub safe: String,
+    /// Key of the backend that takes over, when the route is in a plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub target: Option<String>,
+    /// Salt of the route's group and epoch: see [`crate::ids::salt`]. Only with a target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[0-9a-f]{16}$"))]
+    pub salt: Option<String>,
+}

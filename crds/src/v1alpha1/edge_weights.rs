@@ -1,0 +1,66 @@
+//! `EdgeWeights`: how much of each route its service answers, now. Written by the operator only (break-glass may
+//! latch), read by the agents of that edge. Small, and the only thing a rollback has to write.
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Weights of one edge. Has the name of its Gateway. What is not in here is answered by the safe side.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "fleet.stomaton.com",
+    version = "v1alpha1",
+    kind = "EdgeWeights",
+    plural = "edgeweights",
+    namespaced,
+    derive = "PartialEq",
+    doc = "Written by the operator only: the weights of one edge.",
+    printcolumn(name = "Revision", type_ = "integer", json_path = ".spec.revision"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.spec.revision > oldSelf.spec.revision || self.spec == oldSelf.spec")
+        .message("a changed spec needs a higher revision")
+)]
+#[x_kube(validation = Rule::new("self.revision >= oldSelf.revision").message("revision never decreases"))]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeWeightsSpec {
+    /// Never decreases; the same revision always has the same content.
+    #[schemars(range(min = 1))]
+    pub revision: i64,
+    /// By route id. Maps, not lists: what an admission policy has to compare stays cheap.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 1024))]
+    pub routes: BTreeMap<String, RouteWeights>,
+}
+
+/// Weight of one route, with the intent behind it: a controller that crashed between this write and its status
+/// finds here what it was about to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteWeights {
+    /// Share of keys that the service answers, in per mille, by audience.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend(
+        "maxProperties" = 8,
+        "additionalProperties" = {"type": "integer", "format": "int32", "minimum": 0, "maximum": 1000}
+    ))]
+    pub permille: BTreeMap<String, i32>,
+    /// The route was taken back and stays on its safe side, whatever `permille` says, until an attempt of a higher
+    /// number begins.
+    #[serde(default)]
+    pub latched: bool,
+    /// Attempt these weights belong to, from 1.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub attempt: i32,
+    /// Step of the ramp these weights belong to, from 1; 0 before the ramp.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub step: i32,
+}
+
+impl RouteWeights {
+    /// What the edge does with `audience`: 0 when latched or not named.
+    pub fn effective(&self, audience: &str) -> i32 {
+        if self.latched { 0 } else { self.permille.get(audience).copied().unwrap_or(0) }
+    }
+}

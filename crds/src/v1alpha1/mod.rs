@@ -1,0 +1,40 @@
+//! Version `v1alpha1` of every kind. Integers only: no floats in a schema.
+
+mod edge_config;
+mod edge_weights;
+mod gateway;
+mod migration_plan;
+mod stomaton_service;
+
+pub use edge_config::{EdgeConfig, EdgeConfigSpec, EdgeRoute};
+pub use edge_weights::{EdgeWeights, EdgeWeightsSpec, RouteWeights};
+pub use gateway::{
+    Diagnostics, DroppedRoute, Engine, Gateway, GatewayService, GatewaySpec, GatewayStatus, Method,
+    PodStatus, Route, RouteMatch, ServiceType,
+};
+pub use migration_plan::{
+    Evidence, GatewayRef, Guard, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus, Phase, PlanRoute,
+    PlanSummary, Profile, RampStep, Rollback, RouteStatus, Transition, Weights,
+};
+pub use stomaton_service::{
+    EnvValue, External, Health, Role, StomatonService, StomatonServiceSpec, StomatonServiceStatus,
+};
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+/// A Service of the same namespace that answers requests: one that a StomatonService made, or any other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendRef {
+    /// Name of the Service (a StomatonService and its Service have the same name).
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Port of the Service. May be left out when the Service has only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
+}
+
+/// Pattern of a duration as people write it: `90s`, `1h30m`, `250ms`.
+pub(crate) const DURATION: &str = r"^([0-9]{1,6}(ms|s|m|h))+$";

@@ -1,0 +1,101 @@
+//! Puts the operator on the cluster, as a user would: `kubectl apply -k manifests/install`. Before it, builds the
+//! programs and gives the nodes their images. I/O: runs cargo and kubectl, talks to the cluster.
+
+use super::{Doing as _, Error, Harness, wait, wait::Seen, workspace};
+use crate::{
+    cluster::{self, cmd},
+    images::Image,
+};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use std::time::Duration;
+use tokio::process::Command;
+
+/// The operator's namespace.
+pub const NAMESPACE: &str = "stomaton-system";
+/// The operator's Deployment.
+pub const OPERATOR: &str = "stomaton-operator";
+/// The label by which the operator's pods are found.
+pub const OPERATOR_PODS: &str = "app.kubernetes.io/name=stomaton-operator";
+
+/// Every image has the same tag each time, so a pod template says which content it was last given.
+const IMAGE_MARK: &str = "e2e.stomaton.com/image";
+
+/// Builds the programs that images are made of. Quick when nothing changed.
+pub async fn build() -> Result<(), Error> {
+    // The whole workspace, as the Makefile does: another selection would give shared dependencies other features, and
+    // each would be built anew.
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.current_dir(workspace()).args(["build", "--quiet", "--workspace"]);
+    cmd::output(&mut build).await?;
+    Ok(())
+}
+
+impl Harness {
+    /// Makes the images whose programs changed and gives the nodes those that they lack. A cluster of the user's own
+    /// has them from its registry: then there are none to give.
+    pub async fn load_images(&self) -> Result<Vec<Image>, Error> {
+        match self.cluster.load_images().await {
+            Err(cluster::Error::NoWayToLoad) => Ok(Vec::new()),
+            images => Ok(images?),
+        }
+    }
+
+    /// Installs the operator and waits until it is available.
+    pub async fn install(&self, images: &[Image]) -> Result<(), Error> {
+        let manifests = workspace().join("manifests/install");
+        self.kubectl(&["apply", "-k", &manifests.to_string_lossy()]).await?;
+        let crds = ["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"];
+        self.kubectl(&crds).await?;
+        self.use_image(images).await?;
+        self.operator_is_available(Duration::from_secs(90)).await
+    }
+
+    /// Makes the operator's pods run what was loaded last.
+    async fn use_image(&self, images: &[Image]) -> Result<(), Error> {
+        let Some(image) = images.iter().find(|image| image.reference.contains("/operator:")) else {
+            return Ok(());
+        };
+        let mark = json!({"spec": {"template": {"metadata": {"annotations": {IMAGE_MARK: image.digest}}}}});
+        let patch = Patch::Merge(mark);
+        self.operator()
+            .patch(OPERATOR, &PatchParams::default(), &patch)
+            .await
+            .doing("mark the operator's image")?;
+        Ok(())
+    }
+
+    /// Waits until the operator's Deployment is as specified.
+    pub async fn operator_is_available(&self, limit: Duration) -> Result<(), Error> {
+        wait::object(&self.operator(), OPERATOR, "the operator to be available", limit, available).await
+    }
+
+    /// Sets how many operators run, and waits until it is so.
+    pub async fn scale_operator(&self, replicas: i32) -> Result<(), Error> {
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        self.operator().patch(OPERATOR, &PatchParams::default(), &patch).await.doing("scale the operator")?;
+        self.operator_is_available(Duration::from_secs(90)).await
+    }
+
+    fn operator(&self) -> Api<Deployment> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+}
+
+/// Whether a Deployment runs exactly what its spec says, old pods gone.
+pub fn available(deployment: Option<&Deployment>) -> Seen<()> {
+    let Some(deployment) = deployment else { return Seen::NotYet("there is no such Deployment".into()) };
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let status = deployment.status.clone().unwrap_or_default();
+    let seen = status.observed_generation >= deployment.metadata.generation;
+    let counts = [status.replicas, status.updated_replicas, status.available_replicas];
+    Seen::when(seen && counts.iter().all(|n| n.unwrap_or(0) == wanted), || {
+        let [all, new, available] = counts.map(|n| n.unwrap_or(0));
+        format!("of {wanted} pods wanted there are {all}, {new} up to date, {available} available")
+    })
+}

@@ -1,0 +1,47 @@
+//! What all parts of the operator share. One [`Context`] a process, made in [`crate::run`].
+
+use crate::{args::Settings, backoff::Backoff, edges::Edges, metrics::Metrics, watch::Watches};
+use k8s_openapi::NamespaceResourceScope;
+use kube::{Api, Client, Resource, runtime::events::Recorder};
+use std::sync::Arc;
+
+/// What all parts share.
+pub struct Context {
+    /// The way to the API server, without retries of its own: see [`crate::api`].
+    pub client: Client,
+    /// A connection of its own for taking routes back, so that no other request is in front of one.
+    pub urgent: Client,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// How the watches fare.
+    pub watches: Arc<Watches>,
+    /// Publishes Events; one for all, because it folds repeated ones together.
+    pub recorder: Recorder,
+    /// Which objects are left alone for now.
+    pub backoff: Backoff,
+    /// What the operator was told.
+    pub settings: Settings,
+    /// What the edge pods serve.
+    pub edges: Arc<Edges>,
+}
+
+impl Context {
+    /// All objects of a kind that this operator cares for: of one namespace when told so.
+    pub fn watched<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        match &self.settings.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+
+    /// Objects of a kind in `namespace`.
+    pub fn namespaced<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+}

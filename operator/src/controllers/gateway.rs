@@ -1,0 +1,145 @@
+//! Gateway: edge pods, their Service and rights, and the structure they serve. The driver: five steps and a status.
+
+mod apply;
+mod build;
+mod conditions;
+mod gather;
+pub mod names;
+mod validate;
+
+use super::{Reconcile, Stop, of_label};
+use crate::{api, apply as children, context::Context, edges::Key, status, watch};
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Pod, Service, ServiceAccount},
+    rbac::v1::{Role, RoleBinding},
+};
+use kube::{
+    Resource, ResourceExt,
+    runtime::{
+        Controller,
+        reflector::{ObjectRef, Store},
+    },
+};
+use std::{sync::Arc, time::Duration};
+use stomaton_crds::{
+    conditions::{Reason, Summary},
+    keys,
+    v1alpha1::{DroppedRoute, EdgeConfig, Gateway, MigrationPlan},
+};
+use watch::Guarded;
+
+/// Why a pass failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What the object refers to could not be read.
+    #[error(transparent)]
+    Gather(api::Error),
+    /// A child is not as it should be.
+    #[error(transparent)]
+    Apply(#[from] children::Error),
+    /// The status could not be written.
+    #[error(transparent)]
+    Status(api::Error),
+}
+
+/// What a pass found out.
+enum Outcome {
+    /// Nothing could be made of the object: the summary says why.
+    Refused(Summary),
+    /// Children are as wanted; this is what they say, and what of the spec they leave out.
+    Applied { applied: Box<apply::Applied>, problems: Problems },
+    /// The pass could not be finished.
+    Failed(Error),
+}
+
+/// What of a Gateway is not served as written.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Problems {
+    /// Why the default backend cannot be used as written.
+    default_backend: Option<Summary>,
+    /// Routes that are not served as written.
+    dropped: Vec<DroppedRoute>,
+    /// Whether any of them needs a person; the others wait for an object to come.
+    stuck: bool,
+}
+
+impl Reconcile for Gateway {
+    type Error = Error;
+    type Shared = ();
+
+    fn reason(error: &Error) -> Reason {
+        match error {
+            Error::Gather(_) | Error::Status(_) => Reason::ApiError,
+            Error::Apply(error) => error.reason(),
+        }
+    }
+
+    async fn reconcile(&self, ctx: &Context, (): &()) -> Result<Option<Duration>, Error> {
+        if self.meta().deletion_timestamp.is_some() {
+            // The garbage collector takes the children; making them anew would fight it.
+            return Ok(None);
+        }
+        let outcome = pass(self, ctx).await.unwrap_or_else(Outcome::Failed);
+        let edges = ctx.edges.view(&Key::from_obj(self));
+        let next = conditions::status(self, &outcome, &edges, Timestamp::now());
+        if status::write(ctx, self, self.status.as_ref(), &next).await.map_err(Error::Status)?.is_some() {
+            let old = self.status.as_ref().map_or(&[][..], |s| &s.conditions);
+            status::announce(ctx, self, old, &next.conditions).await;
+        }
+        match outcome {
+            Outcome::Failed(error) => Err(error),
+            _ => Ok(None),
+        }
+    }
+}
+
+async fn pass(gateway: &Gateway, ctx: &Context) -> Result<Outcome, Error> {
+    let gathered = gather::gather(ctx, gateway).await.map_err(Error::Gather)?;
+    let valid = match validate::validate(gateway) {
+        Ok(valid) => valid,
+        Err(problem) => return Ok(Outcome::Refused(problem)),
+    };
+    let (prepared, problems) = build::build(&valid, &gathered, &ctx.settings.edge_image);
+    let applied = Box::new(apply::apply(ctx, prepared).await?);
+    Ok(Outcome::Applied { applied, problems })
+}
+
+/// Reconciles Gateways until `stop`.
+pub async fn run(ctx: Arc<Context>, stop: Stop) {
+    const BY: &str = "Gateway";
+    let (store, gateways) = watch::main::<Gateway>(&ctx, BY);
+    let neighbours = store.clone();
+    let edges = ctx.edges.changes().map(|gateway| {
+        let namespace = gateway.namespace.unwrap_or_default();
+        ObjectRef::new(&gateway.name).within(&namespace)
+    });
+    let controller = Controller::for_stream(gateways, store)
+        .owns_stream(watch::children::<Deployment>(&ctx, BY, keys::GATEWAY))
+        .owns_stream(watch::children::<ServiceAccount>(&ctx, BY, keys::GATEWAY))
+        .owns_stream(watch::children::<Role>(&ctx, BY, keys::GATEWAY))
+        .owns_stream(watch::children::<RoleBinding>(&ctx, BY, keys::GATEWAY))
+        .owns_stream(watch::metadata::<EdgeConfig>(&ctx, BY))
+        .watches_stream(watch::children::<Pod>(&ctx, BY, keys::GATEWAY), |pod| of_label(&pod, keys::GATEWAY))
+        .watches_stream(watch::changes::<MigrationPlan>(&ctx, BY), |plan| {
+            Some(ObjectRef::new(&plan.spec.gateway_ref.name).within(&plan.namespace()?))
+        })
+        // Any Service may be, or become, a backend of any Gateway beside it.
+        .watches_stream(watch::metadata::<Service>(&ctx, BY), move |service| {
+            beside(&neighbours, service.namespace())
+        })
+        .reconcile_on(edges);
+    super::run(controller, ctx, Arc::new(()), stop).await;
+}
+
+/// The Gateways of a namespace.
+fn beside(store: &Store<Guarded<Gateway>>, namespace: Option<String>) -> Vec<ObjectRef<Guarded<Gateway>>> {
+    store
+        .state()
+        .iter()
+        .filter(|gateway| gateway.namespace() == namespace)
+        .map(|gateway| ObjectRef::from_obj(&**gateway))
+        .collect()
+}

@@ -1,0 +1,75 @@
+//! Takes the children as they should be; makes them so and gives what they say. I/O.
+
+use super::{
+    Error,
+    build::{Prepared, Structure},
+};
+use crate::{
+    api, apply as children,
+    context::Context,
+    controllers::{pod_words, rollout},
+    metrics::Verb,
+};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{ResourceExt, api::PostParams};
+use stomaton_crds::{
+    keys::{self, field_managers},
+    v1alpha1::EdgeConfig,
+};
+
+/// The children are as they should be; only this makes a status.
+pub struct Applied {
+    /// As the API server has it.
+    pub deployment: Deployment,
+    /// What holds its pods up, if they are not all ready.
+    pub words: Option<String>,
+    /// Revision of the structure; none while there is no structure.
+    pub revision: Option<i64>,
+}
+
+/// Makes the children as they should be.
+pub async fn apply(ctx: &Context, prepared: Prepared) -> Result<Applied, Error> {
+    const MANAGER: &str = field_managers::GATEWAY;
+    // Without `..`: a child that is built and not applied does not compile.
+    let Prepared { account, role, binding, service, deployment, config } = prepared;
+    // The structure first: it is what users notice. Rights before the pods that need them.
+    let revision = match config {
+        Some(structure) => Some(write(ctx, structure).await?),
+        None => None,
+    };
+    children::apply(ctx, MANAGER, &account).await?;
+    children::apply(ctx, MANAGER, &role).await?;
+    children::apply(ctx, MANAGER, &binding).await?;
+    children::apply(ctx, MANAGER, &service).await?;
+    let deployment = children::apply(ctx, MANAGER, &deployment).await?;
+    let words = match rollout::unfinished(&deployment, None) {
+        Some(_) => pod_words(ctx, &deployment, keys::GATEWAY).await.map_err(Error::Gather)?,
+        None => None,
+    };
+    Ok(Applied { deployment, words, revision })
+}
+
+/// Writes the structure if it is new: whole, and only on what it was compiled from. Somebody who was faster makes
+/// this fail, and the next pass compile anew.
+async fn write(ctx: &Context, Structure { mut wanted, present }: Structure) -> Result<i64, Error> {
+    let (name, revision) = (wanted.name_any(), wanted.spec.revision);
+    let api = ctx.namespaced::<EdgeConfig>(&wanted.namespace().unwrap_or_default());
+    let params = PostParams { field_manager: Some(field_managers::GATEWAY.into()), ..PostParams::default() };
+    let written = match present {
+        None => {
+            api::write::<EdgeConfig, _>(&ctx.metrics, Verb::Create, &name, api.create(&params, &wanted)).await
+        }
+        Some(present) => {
+            children::ours(&wanted, &present)?;
+            if present.spec == wanted.spec {
+                return Ok(revision);
+            }
+            wanted.metadata.resource_version = present.resource_version();
+            let call = api.replace(&name, &params, &wanted);
+            api::write::<EdgeConfig, _>(&ctx.metrics, Verb::Replace, &name, call).await
+        }
+    };
+    written.map_err(children::Error::Api)?;
+    tracing::info!(namespace = wanted.namespace(), gateway = name, revision, "structure written");
+    Ok(revision)
+}

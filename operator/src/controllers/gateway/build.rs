@@ -1,0 +1,77 @@
+//! Takes a checked Gateway and what was gathered; gives the children as they should be, and what of the spec they
+//! leave out. Pure.
+//!
+//! - [`config`]: the structure of the edge
+//! - [`pods`]: the edge pods
+//! - [`access`]: how the edge is reached, and what its agent may read
+
+mod access;
+mod config;
+mod pods;
+
+use super::{Problems, gather::Gathered, names, validate::Valid};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Service, ServiceAccount},
+    rbac::v1::{Role, RoleBinding},
+};
+use kube::api::ObjectMeta;
+use stomaton_crds::v1alpha1::{EdgeConfig, EdgeConfigSpec};
+
+/// Children as they should be; nothing is known of how they are, but for the structure's predecessor.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Who the agents are.
+    pub account: ServiceAccount,
+    /// What they may read.
+    pub role: Role,
+    /// That they may.
+    pub binding: RoleBinding,
+    /// How users reach the edge.
+    pub service: Service,
+    /// The edge pods.
+    pub deployment: Deployment,
+    /// The structure; none while the default backend was never there.
+    pub config: Option<Structure>,
+}
+
+/// The structure and what is there of it.
+#[derive(Debug)]
+pub struct Structure {
+    /// As it should be, with its revision.
+    pub wanted: EdgeConfig,
+    /// As it was read; a write replaces exactly this.
+    pub present: Option<EdgeConfig>,
+}
+
+/// The children of a Gateway.
+pub fn build(valid: &Valid<'_>, gathered: &Gathered, edge_image: &str) -> (Prepared, Problems) {
+    let name = &valid.family.owner.name;
+    let (content, problems) = config::compile(valid, gathered);
+    let config =
+        content.map(|content| structure(content, valid.family.child(&names::edge_config(name)), gathered));
+    let prepared = Prepared {
+        account: access::account(valid),
+        role: access::role(valid),
+        binding: access::binding(valid),
+        service: access::service(valid),
+        deployment: pods::deployment(valid, edge_image),
+        config,
+    };
+    (prepared, problems)
+}
+
+/// The structure with its revision: a new one when the content changed, or when an agent has seen a higher one and
+/// would take this for the past (an object that was restored or made anew).
+fn structure(content: EdgeConfigSpec, metadata: ObjectMeta, gathered: &Gathered) -> Structure {
+    let present = gathered.present.clone();
+    let (seen, now) = (gathered.edges.config_seen(), present.as_ref().map_or(0, |p| p.spec.revision));
+    let same =
+        present.as_ref().is_some_and(|p| p.spec == EdgeConfigSpec { revision: now, ..content.clone() });
+    let revision = if same && seen <= now { now } else { now.max(seen) + 1 };
+    let spec = EdgeConfigSpec { revision, ..content };
+    Structure { wanted: EdgeConfig { metadata, spec }, present }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! Compiles the structure of an edge: who answers what, by address. Pure.
+//!
+//! The rule for what cannot be resolved: a route never goes silently where it was not told to go. A safe side that
+//! vanished keeps its last known address; a target that vanished leaves the route on its safe side. Both are said.
+
+use super::super::{Problems, gather::Gathered, validate::Valid};
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt;
+use sha2::{Digest, Sha256};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, SocketAddr},
+};
+use stomaton_crds::{
+    conditions::{Reason, State, Summary},
+    ids,
+    v1alpha1::{BackendRef, DroppedRoute, EdgeConfigSpec, EdgeRoute, MigrationPlan, PlanRoute, Route},
+};
+
+/// Why a Service cannot be used.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+enum Unusable {
+    #[error("there is no Service {0}: create it, or name another one")]
+    Missing(String),
+    #[error("Service {0} has no cluster IP (headless or ExternalName): name one that has")]
+    NoAddress(String),
+    #[error("Service {name} has no TCP port {port}, only {ports:?}: correct `port`")]
+    NoSuchPort { name: String, port: i32, ports: Vec<i32> },
+    #[error("Service {name} has the TCP ports {ports:?}: say which with `port`")]
+    WhichPort { name: String, ports: Vec<i32> },
+}
+
+impl Unusable {
+    /// Whether a person is needed. A Service that is not there may just not have been made yet.
+    fn stuck(&self) -> bool {
+        !matches!(self, Self::Missing(_))
+    }
+
+    fn summary(&self, message: String) -> Summary {
+        let reason = match self {
+            Self::Missing(_) => Reason::NotFound,
+            Self::NoAddress(_) | Self::NoSuchPort { .. } | Self::WhichPort { .. } => Reason::NoPort,
+        };
+        Summary { state: State::Stalled, reason, message }
+    }
+}
+
+/// What is compiled so far.
+struct Compiler<'a> {
+    gathered: &'a Gathered,
+    claims: HashMap<&'a str, Claim<'a>>,
+    backends: BTreeMap<String, String>,
+    problems: Problems,
+}
+
+/// The plan that moves a route.
+#[derive(Clone, Copy)]
+struct Claim<'a> {
+    plan: &'a MigrationPlan,
+    route: &'a PlanRoute,
+}
+
+/// The structure of the edge, its revision left at 0, and what of the spec it leaves out. No structure while the
+/// default backend was never there: an edge that answers nothing must not say that it is ready.
+pub fn compile(valid: &Valid<'_>, gathered: &Gathered) -> (Option<EdgeConfigSpec>, Problems) {
+    let spec = &valid.gateway.spec;
+    let mut compiler = Compiler {
+        gathered,
+        claims: claims(&gathered.plans),
+        backends: BTreeMap::new(),
+        problems: Problems {
+            stuck: !valid.dropped.is_empty(),
+            dropped: valid.dropped.clone(),
+            ..Problems::default()
+        },
+    };
+    let Some(default_backend) = compiler.default_backend(&spec.default_backend) else {
+        return (None, compiler.problems);
+    };
+    let routes = valid.routes.iter().filter_map(|route| compiler.route(route, &default_backend)).collect();
+    let content = EdgeConfigSpec {
+        revision: 0,
+        backends: compiler.backends,
+        default_backend,
+        routes,
+        diagnostics: spec.diagnostics.response_header,
+    };
+    (Some(content), compiler.problems)
+}
+
+/// Who moves which route. A route that two plans want belongs to the older one.
+fn claims(oldest_first: &[MigrationPlan]) -> HashMap<&str, Claim<'_>> {
+    let mut claims = HashMap::new();
+    for plan in oldest_first {
+        for route in &plan.spec.routes {
+            claims.entry(route.name.as_str()).or_insert(Claim { plan, route });
+        }
+    }
+    claims
+}
+
+impl<'a> Compiler<'a> {
+    fn default_backend(&mut self, backend: &BackendRef) -> Option<String> {
+        let (key, unusable) = self.safe(backend);
+        if let Some(unusable) = unusable {
+            let kept = if key.is_some() { "; until then its last known address stays in use" } else { "" };
+            self.problems.default_backend =
+                Some(unusable.summary(format!("`defaultBackend`: {unusable}{kept}")));
+        }
+        key
+    }
+
+    fn route(&mut self, route: &Route, default_backend: &str) -> Option<EdgeRoute> {
+        let safe = match &route.backend {
+            None => default_backend.to_owned(),
+            Some(backend) => self.own_backend(route, backend)?,
+        };
+        let claim = self.claims.get(route.name.as_str()).copied();
+        let plan_uid = claim.and_then(|c| c.plan.uid()).unwrap_or_default();
+        let target = claim.and_then(|claim| self.target(route, claim));
+        let salt = claim.filter(|_| target.is_some()).map(|c| ids::salt(&plan_uid, &route.name, epoch(c)));
+        Some(EdgeRoute {
+            id: ids::route_id(&route.name, &route.matches, claim.map(|c| (&*plan_uid, &c.route.target))),
+            name: route.name.clone(),
+            hosts: route.matches.hosts.clone(),
+            path_prefix: route.matches.path_prefix.clone(),
+            methods: route.matches.methods.clone(),
+            safe,
+            target,
+            salt,
+        })
+    }
+
+    /// The safe side of a route that names one. A route whose backend was never there is left out: it is then as
+    /// if it had not been written yet.
+    fn own_backend(&mut self, route: &Route, backend: &BackendRef) -> Option<String> {
+        let (key, unusable) = self.safe(backend);
+        if let Some(unusable) = unusable {
+            let until_then = match key {
+                Some(_) => "until then its last known address stays in use",
+                None => "until then the route is as if it were not written",
+            };
+            self.drop(route, &unusable, format!("`backend`: {unusable}; {until_then}"));
+        }
+        key
+    }
+
+    fn target(
+        &mut self,
+        route: &Route,
+        Claim { plan, route: PlanRoute { target, .. } }: Claim<'_>,
+    ) -> Option<String> {
+        match resolve(target, &self.gathered.services) {
+            Ok(address) => Some(self.backend(target, address.to_string())),
+            Err(unusable) => {
+                let message = format!(
+                    "target of MigrationPlan {}: {unusable}; until then the safe side answers",
+                    plan.name_any()
+                );
+                self.drop(route, &unusable, message);
+                None
+            }
+        }
+    }
+
+    /// The key of a backend that must not go away: at its address, or at its last known one.
+    fn safe(&mut self, backend: &BackendRef) -> (Option<String>, Option<Unusable>) {
+        match resolve(backend, &self.gathered.services) {
+            Ok(address) => (Some(self.backend(backend, address.to_string())), None),
+            Err(unusable) => {
+                let present = self.gathered.present.as_ref().map(|p| &p.spec.backends);
+                let last_known = present.and_then(|backends| backends.get(&key(backend))).cloned();
+                (last_known.map(|address| self.backend(backend, address)), Some(unusable))
+            }
+        }
+    }
+
+    fn backend(&mut self, backend: &BackendRef, address: String) -> String {
+        let key = key(backend);
+        self.backends.insert(key.clone(), address);
+        key
+    }
+
+    fn drop(&mut self, route: &Route, unusable: &Unusable, message: String) {
+        self.problems.stuck |= unusable.stuck();
+        self.problems.dropped.push(DroppedRoute { name: route.name.clone(), message });
+    }
+}
+
+/// The epoch that the plan's controller keeps for a route.
+fn epoch(Claim { plan, route }: Claim<'_>) -> i64 {
+    let routes = plan.status.as_ref().map_or(&[][..], |status| &status.routes);
+    routes.iter().find(|r| r.name == route.name).map_or(0, |r| r.epoch)
+}
+
+/// Key of a backend at the edge: a hash, so that no name of a user's stands in NGINX' configuration.
+fn key(backend: &BackendRef) -> String {
+    let port = backend.port.map_or_else(String::new, |port| port.to_string());
+    let hash = Sha256::digest(format!("{}:{port}", backend.name));
+    hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where a backend answers: address and port of its Service, which never change while the Service lives.
+fn resolve(backend: &BackendRef, services: &BTreeMap<String, Service>) -> Result<SocketAddr, Unusable> {
+    let name = || backend.name.clone();
+    let service = services.get(&backend.name).and_then(|s| s.spec.as_ref());
+    let service = service.ok_or_else(|| Unusable::Missing(name()))?;
+    let ip: Option<IpAddr> = service.cluster_ip.as_ref().and_then(|ip| ip.parse().ok());
+    let ip = ip.ok_or_else(|| Unusable::NoAddress(name()))?;
+    let tcp = service.ports.iter().flatten().filter(|p| p.protocol.as_deref().unwrap_or("TCP") == "TCP");
+    let ports: Vec<i32> = tcp.map(|p| p.port).collect();
+    let port = match (backend.port, ports.as_slice()) {
+        (Some(port), _) if ports.contains(&port) => port,
+        (Some(port), _) => return Err(Unusable::NoSuchPort { name: name(), port, ports }),
+        (None, [only]) => *only,
+        (None, _) => return Err(Unusable::WhichPort { name: name(), ports }),
+    };
+    match u16::try_from(port) {
+        Ok(port) => Ok(SocketAddr::new(ip, port)),
+        Err(_) => Err(Unusable::NoSuchPort { name: name(), port, ports }),
+    }
+}

@@ -1,0 +1,244 @@
+use super::*;
+use crate::{
+    controllers::gateway::{gather::Gathered, validate::validate},
+    edges::{EdgePod, EdgeView},
+};
+use serde_json::{Value, json};
+use stomaton_crds::{
+    conditions::{Reason, State},
+    edge_state::{Applied, EdgeState},
+    ids,
+    v1alpha1::{BackendRef, EdgeRoute, Gateway, MigrationPlan},
+};
+
+/// A Gateway with the monolith `mono` behind it and these routes.
+fn gateway(routes: Value) -> Gateway {
+    serde_json::from_value(json!({
+        "apiVersion": "fleet.stomaton.com/v1alpha1", "kind": "Gateway",
+        "metadata": {"name": "edge", "namespace": "fleet", "uid": "gw"},
+        "spec": {"defaultBackend": {"name": "mono"}, "routes": routes},
+    }))
+    .unwrap()
+}
+
+/// The Service `name` at `10.0.0.last`.
+fn service(name: &str, last: u8, ports: &[i32]) -> Service {
+    let ports: Vec<Value> = ports.iter().map(|port| json!({"port": port})).collect();
+    serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {"clusterIP": format!("10.0.0.{last}"), "ports": ports},
+    }))
+    .unwrap()
+}
+
+fn plan(name: &str, routes: &[(&str, &str)]) -> MigrationPlan {
+    let routes: Vec<Value> = routes
+        .iter()
+        .map(|(route, target)| json!({"name": route, "target": {"name": target}, "profile": "p"}))
+        .collect();
+    serde_json::from_value(json!({
+        "apiVersion": "fleet.stomaton.com/v1alpha1", "kind": "MigrationPlan",
+        "metadata": {"name": name, "namespace": "fleet", "uid": format!("uid-{name}")},
+        "spec": {
+            "gatewayRef": {"name": "edge"}, "routes": routes,
+            "profiles": [{"name": "p", "ramp": [{"permille": 1000}]}],
+        },
+    }))
+    .unwrap()
+}
+
+fn gathered(services: Vec<Service>, plans: Vec<MigrationPlan>) -> Gathered {
+    let named = services.into_iter().map(|s| (s.metadata.name.clone().unwrap(), s));
+    Gathered { services: named.collect(), plans, ..Gathered::default() }
+}
+
+fn compiled(gateway: &Gateway, gathered: &Gathered) -> (EdgeConfigSpec, Problems) {
+    let (prepared, problems) = build(&validate(gateway).unwrap(), gathered, "edge:1");
+    (prepared.config.unwrap().wanted.spec, problems)
+}
+
+fn route<'a>(config: &'a EdgeConfigSpec, name: &str) -> &'a EdgeRoute {
+    config.routes.iter().find(|r| r.name == name).unwrap()
+}
+
+/// Where a route's sides answer.
+fn sides<'a>(config: &'a EdgeConfigSpec, name: &str) -> (&'a str, Option<&'a str>) {
+    let address = |key: &String| config.backends[key].as_str();
+    let route = route(config, name);
+    (address(&route.safe), route.target.as_ref().map(address))
+}
+
+fn messages(problems: &Problems) -> Vec<(&str, &str)> {
+    problems.dropped.iter().map(|d| (d.name.as_str(), d.message.as_str())).collect()
+}
+
+/// What the agents have seen.
+fn edges_that_saw(config: i64) -> EdgeView {
+    let seen = Applied { config, weights: 0 };
+    let state = Some(EdgeState { seen, ..EdgeState::default() });
+    EdgeView {
+        pods: vec![EdgePod { name: "p".into(), ready: true, terminating: false, state, silent_for: None }],
+    }
+}
+
+#[test]
+fn the_children_of_a_gateway() {
+    let gateway = gateway(json!([{"name": "content", "match": {"pathPrefix": "/api/content"}}]));
+    let found = gathered(
+        vec![service("mono", 1, &[8000]), service("content", 2, &[80])],
+        vec![plan("shop", &[("content", "content")])],
+    );
+    let (prepared, problems) = build(&validate(&gateway).unwrap(), &found, "edge:1");
+    assert_eq!(problems, Problems::default());
+    insta::assert_yaml_snapshot!("account", prepared.account);
+    insta::assert_yaml_snapshot!("role", prepared.role);
+    insta::assert_yaml_snapshot!("binding", prepared.binding);
+    insta::assert_yaml_snapshot!("service", prepared.service);
+    insta::assert_yaml_snapshot!("deployment", prepared.deployment);
+    insta::assert_yaml_snapshot!("config", prepared.config.unwrap().wanted);
+}
+
+#[test]
+fn a_route_that_no_plan_names_has_one_side() {
+    let gateway = gateway(json!([
+        {"name": "a", "match": {"pathPrefix": "/a"}},
+        {"name": "b", "match": {"pathPrefix": "/b"}, "backend": {"name": "blog", "port": 81}},
+    ]));
+    let (config, problems) = compiled(
+        &gateway,
+        &gathered(vec![service("mono", 1, &[8000]), service("blog", 2, &[80, 81])], vec![]),
+    );
+    assert_eq!(problems, Problems::default());
+    assert_eq!(sides(&config, "a"), ("10.0.0.1:8000", None));
+    assert_eq!(sides(&config, "b"), ("10.0.0.2:81", None));
+    assert_eq!(route(&config, "a").id, ids::route_id("a", &gateway.spec.routes[0].matches, None));
+    assert_eq!(route(&config, "a").salt, None);
+}
+
+#[test]
+fn a_plan_gives_a_route_its_target_its_identity_and_its_salt() {
+    let gateway = gateway(json!([{"name": "a", "match": {"pathPrefix": "/a"}}]));
+    let services = || vec![service("mono", 1, &[8000]), service("content", 2, &[80])];
+    let mut plan = plan("shop", &[("a", "content")]);
+    let (config, _) = compiled(&gateway, &gathered(services(), vec![plan.clone()]));
+    assert_eq!(sides(&config, "a"), ("10.0.0.1:8000", Some("10.0.0.2:80")));
+    let target = BackendRef { name: "content".into(), port: None };
+    let id = ids::route_id("a", &gateway.spec.routes[0].matches, Some(("uid-shop", &target)));
+    assert_eq!(route(&config, "a").id, id);
+    assert_eq!(route(&config, "a").salt, Some(ids::salt("uid-shop", "a", 0)));
+
+    plan.status = Some(serde_json::from_value(json!({"routes": [{"name": "a", "epoch": 3}]})).unwrap());
+    let (config, _) = compiled(&gateway, &gathered(services(), vec![plan]));
+    assert_eq!(route(&config, "a").salt, Some(ids::salt("uid-shop", "a", 3)));
+    assert_eq!(route(&config, "a").id, id, "an epoch is no new route");
+}
+
+#[test]
+fn a_route_that_two_plans_want_belongs_to_the_older() {
+    let gateway = gateway(json!([{"name": "a", "match": {"pathPrefix": "/a"}}]));
+    let services = vec![service("mono", 1, &[1]), service("old", 2, &[2]), service("new", 3, &[3])];
+    let plans = vec![plan("older", &[("a", "old")]), plan("newer", &[("a", "new")])];
+    let (config, _) = compiled(&gateway, &gathered(services, plans));
+    assert_eq!(sides(&config, "a").1, Some("10.0.0.2:2"));
+}
+
+#[test]
+fn a_target_that_is_not_there_leaves_the_route_on_its_safe_side_as_the_same_route() {
+    let gateway = gateway(json!([{"name": "a", "match": {"pathPrefix": "/a"}}]));
+    let plans = || vec![plan("shop", &[("a", "content")])];
+    let (without, problems) = compiled(&gateway, &gathered(vec![service("mono", 1, &[8000])], plans()));
+    assert_eq!(sides(&without, "a"), ("10.0.0.1:8000", None));
+    assert_eq!(route(&without, "a").salt, None);
+    let message = "target of MigrationPlan shop: there is no Service content: create it, or name another one; \
+                   until then the safe side answers";
+    assert_eq!(messages(&problems), [("a", message)]);
+    assert!(!problems.stuck, "it may come by itself");
+    let both = vec![service("mono", 1, &[8000]), service("content", 2, &[80])];
+    let (with, _) = compiled(&gateway, &gathered(both, plans()));
+    assert_eq!(route(&with, "a").id, route(&without, "a").id);
+}
+
+#[test]
+fn a_service_that_cannot_be_used_is_said_with_what_to_do() {
+    let gateway =
+        gateway(json!([{"name": "a", "match": {"pathPrefix": "/a"}, "backend": {"name": "s", "port": 5}}]));
+    let headless = json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "None", "ports": [{"port": 5}]}});
+    let udp = json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "10.0.0.9", "ports": [{"port": 5, "protocol": "UDP"}]}});
+    let cases = [
+        (None, "there is no Service s: create it, or name another one", false),
+        (Some(headless), "Service s has no cluster IP (headless or ExternalName): name one that has", true),
+        (Some(udp), "Service s has no TCP port 5, only []: correct `port`", true),
+    ];
+    for (unusable, words, stuck) in cases {
+        let mut services = vec![service("mono", 1, &[8000])];
+        services.extend(unusable.map(|s| serde_json::from_value::<Service>(s).unwrap()));
+        let (config, problems) = compiled(&gateway, &gathered(services, vec![]));
+        assert_eq!(config.routes, [], "nowhere known to send it: as if it were not written");
+        let message = format!("`backend`: {words}; until then the route is as if it were not written");
+        assert_eq!(messages(&problems), [("a", message.as_str())]);
+        assert_eq!(problems.stuck, stuck);
+    }
+}
+
+#[test]
+fn a_safe_side_that_vanished_keeps_its_last_known_address() {
+    let gateway = gateway(json!([{"name": "a", "match": {"pathPrefix": "/a"}, "backend": {"name": "blog"}}]));
+    let all = gathered(vec![service("mono", 1, &[8000]), service("blog", 2, &[80])], vec![]);
+    let before = build(&validate(&gateway).unwrap(), &all, "edge:1").0.config.unwrap().wanted;
+    let nothing = Gathered { present: Some(before.clone()), ..Gathered::default() };
+    let (config, problems) = compiled(&gateway, &nothing);
+    assert_eq!(config, before.spec, "not even a new revision");
+    let words = "there is no Service blog: create it, or name another one; until then its last known address stays in use";
+    assert_eq!(messages(&problems), [("a", format!("`backend`: {words}").as_str())]);
+    let default = problems.default_backend.unwrap();
+    assert_eq!((default.state, default.reason), (State::Stalled, Reason::NotFound));
+}
+
+#[test]
+fn without_a_default_backend_there_is_no_structure() {
+    let gateway = gateway(json!([]));
+    let (prepared, problems) = build(&validate(&gateway).unwrap(), &Gathered::default(), "edge:1");
+    assert!(prepared.config.is_none());
+    let message = "`defaultBackend`: there is no Service mono: create it, or name another one";
+    assert_eq!(problems.default_backend.unwrap().message, message);
+    let two = gathered(vec![service("mono", 1, &[80, 81])], vec![]);
+    let (prepared, problems) = build(&validate(&gateway).unwrap(), &two, "edge:1");
+    assert!(prepared.config.is_none());
+    let problem = problems.default_backend.unwrap();
+    assert_eq!(
+        problem.message,
+        "`defaultBackend`: Service mono has the TCP ports [80, 81]: say which with `port`"
+    );
+    assert_eq!(problem.reason, Reason::NoPort);
+}
+
+#[test]
+fn addresses_of_both_families_are_written_as_the_schema_wants_them() {
+    let mut six = service("mono", 1, &[8000]);
+    six.spec.as_mut().unwrap().cluster_ip = Some("FD00::1".into());
+    let (config, _) = compiled(&gateway(json!([])), &gathered(vec![six], vec![]));
+    assert_eq!(config.backends.values().collect::<Vec<_>>(), ["[fd00::1]:8000"]);
+}
+
+#[test]
+fn a_revision_is_new_when_the_content_is_and_above_all_that_was_seen() {
+    let monolith = |last| vec![service("mono", last, &[8000])];
+    let first = gathered(monolith(1), vec![]);
+    let (config, _) = compiled(&gateway(json!([])), &first);
+    assert_eq!(config.revision, 1);
+    let present = EdgeConfig::new("edge", config);
+    // What is there, where the monolith is now, what the agents saw, and the revision that is due.
+    let cases =
+        [(1, 1, 0, 1), (1, 1, 1, 1), (1, 2, 1, 2), (1, 2, 7, 8), (1, 1, 7, 8), (5, 1, 3, 5), (5, 2, 3, 6)];
+    for (there, monolith_at, seen, due) in cases {
+        let mut present = present.clone();
+        present.spec.revision = there;
+        let now = Gathered {
+            present: Some(present),
+            edges: edges_that_saw(seen),
+            ..gathered(monolith(monolith_at), vec![])
+        };
+        let (config, _) = compiled(&gateway(json!([])), &now);
+        assert_eq!(config.revision, due, "{there} is there, {monolith_at}, seen {seen}");
+    }
+}

@@ -1,0 +1,239 @@
+//! Collects what is known about a plan's routes from caches and edge pods (no API calls of its own). Takes the plan;
+//! gives [`Observed`], which owns everything the pure steps need.
+
+use super::machine::Route;
+use crate::{
+    edges::{EdgeView, Edges, Key, tally::Breach},
+    watch::Guarded,
+};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::{
+    Resource, ResourceExt,
+    runtime::reflector::{ObjectRef, Store},
+};
+use std::{collections::BTreeSet, sync::Arc};
+use stomaton_crds::{
+    edge_state::Sides,
+    ids,
+    v1alpha1::{
+        EdgeConfig, EdgeRoute, EdgeWeights, Gateway, MigrationPlan, PlanRoute, RouteStatus, RouteWeights,
+    },
+};
+
+/// Label of an EndpointSlice: the Service it belongs to.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// The caches a plan is judged from.
+#[derive(Clone)]
+pub struct Caches {
+    /// All plans, for claims on the same route.
+    pub plans: Store<Guarded<MigrationPlan>>,
+    /// Gateways.
+    pub gateways: Store<Gateway>,
+    /// Compiled structure.
+    pub configs: Store<EdgeConfig>,
+    /// Present weights.
+    pub weights: Store<EdgeWeights>,
+    /// Endpoints of Services.
+    pub slices: Store<EndpointSlice>,
+}
+
+impl Caches {
+    /// The plans of a namespace, of one Gateway only if it is named.
+    pub fn plans_of(
+        &self,
+        namespace: Option<&str>,
+        gateway: Option<&str>,
+    ) -> Vec<ObjectRef<Guarded<MigrationPlan>>> {
+        let of = |plan: &MigrationPlan| gateway.is_none_or(|name| plan.spec.gateway_ref.name == name);
+        let wanted =
+            self.plans.state_filter(|p| p.namespace().as_deref() == namespace && p.0.as_ref().is_ok_and(of));
+        wanted.iter().map(|plan| ObjectRef::from_obj(&**plan)).collect()
+    }
+}
+
+/// What is known of a plan's surroundings.
+pub struct Observed {
+    gateway: Option<Arc<Gateway>>,
+    /// Its weights as cached, if there are any.
+    pub weights: Option<Arc<EdgeWeights>>,
+    /// Its edge pods.
+    pub view: EdgeView,
+    /// Identities that the structure knows.
+    pub known: BTreeSet<String>,
+    routes: Vec<RouteFacts>,
+}
+
+struct RouteFacts {
+    id: Option<String>,
+    problem: Option<String>,
+    structured: bool,
+    entry: Option<RouteWeights>,
+    target_ready: bool,
+    safe_ready: bool,
+    counted: Sides,
+    breach: Option<(i32, Breach)>,
+}
+
+impl Observed {
+    /// The Gateway, if there is one.
+    pub fn gateway(&self) -> Option<&Gateway> {
+        self.gateway.as_deref()
+    }
+
+    /// The machine's input.
+    pub fn routes<'a>(&'a self, plan: &'a MigrationPlan) -> Vec<Route<'a>> {
+        let weights_revision = self.weights.as_ref().map_or(0, |w| w.spec.revision);
+        let acknowledged = self.view.weights_acknowledged();
+        let of = |(spec, facts): (&'a PlanRoute, &'a RouteFacts)| {
+            // The schema holds that every route names a profile; a stored plan may be older than the rule.
+            let profile = plan.spec.profiles.iter().find(|p| p.name == spec.profile)?;
+            Some(Route {
+                name: &spec.name,
+                id: facts.id.clone(),
+                profile,
+                problem: facts.problem.clone(),
+                structured: facts.structured,
+                entry: facts.entry.clone(),
+                weights_revision,
+                acknowledged,
+                target_ready: facts.target_ready,
+                safe_ready: facts.safe_ready,
+                counted: facts.counted,
+                breach: facts.breach.clone(),
+            })
+        };
+        plan.spec.routes.iter().zip(&self.routes).filter_map(of).collect()
+    }
+}
+
+/// The Gateway of a plan.
+pub fn gateway_of(plan: &MigrationPlan) -> Key {
+    Key::new(&plan.spec.gateway_ref.name).within(&plan.namespace().unwrap_or_default())
+}
+
+/// Collects everything.
+pub fn gather(plan: &MigrationPlan, caches: &Caches, edges: &Edges) -> Observed {
+    let key = gateway_of(plan);
+    let namespace = key.namespace.clone().unwrap_or_default();
+    let config = caches.configs.get(&ObjectRef::new(&key.name).within(&namespace));
+    let weights = caches.weights.get(&ObjectRef::new(&key.name).within(&namespace));
+    let mut observed = Observed {
+        gateway: caches.gateways.get(&key),
+        weights,
+        view: edges.view(&key),
+        known: config.iter().flat_map(|c| c.spec.routes.iter().map(|r| r.id.clone())).collect(),
+        routes: Vec::with_capacity(plan.spec.routes.len()),
+    };
+    let around = Around { plan, key: &key, namespace: &namespace, caches, edges, config: config.as_deref() };
+    observed.routes = plan.spec.routes.iter().map(|route| around.facts(route, &observed)).collect();
+    observed
+}
+
+struct Around<'a> {
+    plan: &'a MigrationPlan,
+    key: &'a Key,
+    namespace: &'a str,
+    caches: &'a Caches,
+    edges: &'a Edges,
+    config: Option<&'a EdgeConfig>,
+}
+
+impl Around<'_> {
+    fn facts(&self, route: &PlanRoute, observed: &Observed) -> RouteFacts {
+        let uid = self.plan.uid().unwrap_or_default();
+        let gateway = observed.gateway();
+        let entry = gateway.and_then(|g| g.spec.routes.iter().find(|r| r.name == route.name));
+        let id = entry.map(|r| ids::route_id(&r.name, &r.matches, Some((&uid, &route.target))));
+        let safe = gateway.map(|g| entry.and_then(|r| r.backend.as_ref()).unwrap_or(&g.spec.default_backend));
+        let status = self.status(&route.name, id.as_deref());
+        let salt = ids::salt(&uid, &route.name, status.map_or(0, |s| s.epoch));
+        let compiled = id.as_ref().and_then(|id| self.config?.spec.routes.iter().find(|r| r.id == *id));
+        RouteFacts {
+            problem: self.problem(route, observed, id.is_some(), compiled),
+            structured: compiled.is_some_and(|r| r.target.is_some() && r.salt.as_ref() == Some(&salt))
+                && observed.view.config_acknowledged() >= self.config.map(|c| c.spec.revision),
+            entry: id.as_ref().and_then(|id| observed.weights.as_ref()?.spec.routes.get(id).cloned()),
+            target_ready: self.ready(&route.target.name),
+            safe_ready: safe.is_some_and(|s| self.ready(&s.name)),
+            counted: self.counted(id.as_deref(), status, observed),
+            breach: id.as_ref().and_then(|id| self.edges.breach(self.key, id)),
+            id,
+        }
+    }
+
+    /// The route's status, unless it speaks of the route as it was before an edit.
+    fn status(&self, name: &str, id: Option<&str>) -> Option<&RouteStatus> {
+        self.plan.status.as_ref()?.routes.iter().find(|r| r.name == name && Some(r.id.as_str()) == id)
+    }
+
+    fn problem(
+        &self,
+        route: &PlanRoute,
+        observed: &Observed,
+        in_gateway: bool,
+        compiled: Option<&EdgeRoute>,
+    ) -> Option<String> {
+        let gateway = &self.key.name;
+        if observed.gateway.is_none() {
+            return Some(format!("Gateway {gateway} does not exist: create it, or correct spec.gatewayRef"));
+        }
+        if !in_gateway {
+            return Some(format!(
+                "Gateway {gateway} has no route named {}: add it there, or correct the name",
+                route.name
+            ));
+        }
+        if let Some(other) = self.older_claim(&route.name) {
+            return Some(format!(
+                "plan {other} moves this route already: take the route out of one of the two"
+            ));
+        }
+        match compiled {
+            None => Some(format!("Gateway {gateway} to compile this route: see its status if this lasts")),
+            Some(compiled) if compiled.target.is_none() => Some(format!(
+                "Service {} to exist with a usable port: see status.droppedRoutes of Gateway {gateway}",
+                route.target.name
+            )),
+            Some(_) => None,
+        }
+    }
+
+    /// The plan that named the route first, if that is not this one.
+    fn older_claim(&self, route: &str) -> Option<String> {
+        let age = |p: &MigrationPlan| (p.creation_timestamp(), p.name_any());
+        let mine = age(self.plan);
+        let rival = |p: &MigrationPlan| {
+            p.meta().uid != self.plan.meta().uid
+                && gateway_of(p) == *self.key
+                && p.spec.routes.iter().any(|r| r.name == route)
+                && age(p) < mine
+        };
+        let plans = self.caches.plans.state();
+        let valid = plans.iter().filter_map(|p| p.0.as_ref().ok());
+        valid.filter(|p| rival(p)).min_by_key(|p| age(p)).map(|p| p.name_any())
+    }
+
+    fn ready(&self, service: &str) -> bool {
+        self.caches.slices.state().iter().any(|slice| {
+            slice.namespace().as_deref() == Some(self.namespace)
+                && slice.labels().get(SERVICE_NAME).is_some_and(|name| name == service)
+                && slice
+                    .endpoints
+                    .iter()
+                    .any(|e| e.conditions.as_ref().and_then(|c| c.ready).unwrap_or(false))
+        })
+    }
+
+    /// Only answers given under an acknowledged weight are evidence.
+    fn counted(&self, id: Option<&str>, status: Option<&RouteStatus>, observed: &Observed) -> Sides {
+        match (id, status) {
+            (Some(id), Some(s))
+                if s.revision > 0 && observed.view.weights_acknowledged() >= Some(s.revision) =>
+            {
+                self.edges.counted_since(self.key, id, s.revision)
+            }
+            _ => Sides::default(),
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! The machine against a world that forgets, lags and breaks at any moment.
+
+use super::*;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+use stomaton_crds::v1alpha1::Weights;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + second).unwrap()
+}
+
+fn profile(permilles: &[i32], hold: u64) -> Profile {
+    let ramp =
+        permilles.iter().map(|&permille| RampStep { permille, min_hold: Duration::from_secs(hold).into() });
+    Profile { name: "p".into(), ramp: ramp.collect(), min_requests: 20 }
+}
+
+fn rollback(cooldown: u64, max_attempts: i32) -> Rollback {
+    Rollback { cooldown: Duration::from_secs(cooldown).into(), max_attempts }
+}
+
+/// A route of which everything is as it should be.
+fn route(profile: &Profile) -> Route<'_> {
+    Route {
+        name: "content",
+        id: Some("0123456789abcdef".into()),
+        profile,
+        problem: None,
+        structured: true,
+        entry: None,
+        weights_revision: 0,
+        acknowledged: None,
+        target_ready: true,
+        safe_ready: true,
+        counted: Sides::default(),
+        breach: None,
+    }
+}
+
+fn breach(attempt: i32) -> Option<(i32, Breach)> {
+    let breach = Breach { guard: "bad-answers".into(), bad: 5, requests: 9, over_ms: 120, at: at(0) };
+    Some((attempt, breach))
+}
+
+fn answers(requests: u64) -> Sides {
+    Sides { service: Counts { requests, bad: 0 }, monolith: Counts { requests: 3 * requests, bad: 0 } }
+}
+
+/// Plan, edge and pods in one: applies effects, acknowledges, counts.
+struct World {
+    profile: Profile,
+    rollback: Rollback,
+    state: State,
+    entry: Option<RouteWeights>,
+    revision: i64,
+    acknowledged: Option<i64>,
+    counted: u64,
+    second: i64,
+}
+
+impl World {
+    fn new(permilles: &[i32]) -> Self {
+        Self {
+            profile: profile(permilles, 10),
+            rollback: rollback(30, 2),
+            state: State::default(),
+            entry: None,
+            revision: 0,
+            acknowledged: Some(0),
+            counted: 100,
+            second: 0,
+        }
+    }
+
+    fn pass(&mut self, change: impl FnOnce(&mut Route<'_>)) -> Option<Effect> {
+        let mut input = route(&self.profile);
+        input.entry = self.entry.clone();
+        input.weights_revision = self.revision;
+        input.acknowledged = self.acknowledged;
+        input.counted = answers(self.counted);
+        change(&mut input);
+        let (mut next, effect) = step(&[input], &self.rollback, &self.state, at(self.second));
+        if let Some(effect) = &effect {
+            self.revision += 1;
+            self.entry = Some(effect.weights.clone());
+            next.written(&effect.route, self.revision);
+        }
+        self.state = next;
+        effect
+    }
+
+    /// Passes until nothing is left to do at this moment, every pod acknowledging at once.
+    fn settle(&mut self) {
+        for _ in 0..10 {
+            self.acknowledged = Some(self.revision);
+            let before = self.state.clone();
+            if self.pass(|_| {}).is_none() && self.state == before {
+                return;
+            }
+        }
+        panic!("does not settle: {:?}", self.state);
+    }
+
+    fn status(&self) -> &RouteStatus {
+        &self.state.routes[0]
+    }
+
+    fn at_edge(&self) -> i32 {
+        self.entry.as_ref().map_or(0, |e| e.effective(AUDIENCE_PUBLIC))
+    }
+}
+
+#[test]
+fn a_healthy_route_goes_through_every_weight_to_the_end() {
+    let mut world = World::new(&[50, 250, 1000]);
+    let mut seen = Vec::new();
+    for second in 0..60 {
+        world.second = second;
+        world.settle();
+        if seen.last() != Some(&world.at_edge()) {
+            seen.push(world.at_edge());
+        }
+    }
+    assert_eq!(seen, [50, 250, 1000]);
+    assert_eq!(world.status().phase, Phase::Done);
+    assert_eq!(world.status().weights, Weights { desired: 1000, applied: 1000, observed: Some(250) });
+    assert!(world.state.history.iter().all(|t| t.acknowledged.is_some()), "{:#?}", world.state.history);
+}
+
+#[test]
+fn nothing_begins_while_something_is_missing_and_status_says_what() {
+    let p = profile(&[1000], 1);
+    type TakeAway = fn(&mut Route<'_>);
+    let missing: [(&str, TakeAway); 4] = [
+        ("target", |r| r.target_ready = false),
+        ("monolith", |r| r.safe_ready = false),
+        ("structure", |r| r.structured = false),
+        ("no such route", |r| r.problem = Some("no such route".into())),
+    ];
+    for (word, take_away) in missing {
+        let mut input = route(&p);
+        take_away(&mut input);
+        let (state, effect) = step(&[input], &rollback(1, 1), &State::default(), at(0));
+        assert_eq!(effect, None, "{word}");
+        assert!(state.routes[0].waits_for.contains(word), "{}", state.routes[0].waits_for);
+    }
+}
+
+#[test]
+fn no_answers_no_advance() {
+    let mut world = World::new(&[50, 1000]);
+    world.counted = 19;
+    world.settle();
+    world.second = 1000;
+    world.settle();
+    assert_eq!(world.at_edge(), 50);
+    assert!(world.status().waits_for.contains("19 of 20"), "{}", world.status().waits_for);
+    world.counted = 20;
+    world.settle();
+    assert_eq!(world.at_edge(), 1000);
+}
+
+#[test]
+fn no_acknowledgement_no_hold() {
+    let mut world = World::new(&[50, 1000]);
+    world.pass(|_| {});
+    world.second = 1000;
+    for acknowledged in [None, Some(0)] {
+        world.acknowledged = acknowledged;
+        assert_eq!(world.pass(|_| {}), None);
+        assert_eq!((world.status().weights.applied, world.status().since.clone()), (0, None));
+    }
+}
+
+#[test]
+fn a_breach_is_answered_in_the_same_pass_whatever_else_is_the_matter() {
+    let mut world = World::new(&[50, 1000]);
+    world.settle();
+    let effect = world.pass(|r| {
+        (r.breach, r.acknowledged, r.structured, r.target_ready) = (breach(1), None, false, false);
+        r.problem = Some("anything".into());
+    });
+    assert!(effect.unwrap().weights.latched);
+    assert_eq!(world.at_edge(), 0);
+    assert_eq!(world.status().phase, Phase::RollingBack);
+    assert!(world.state.history.last().unwrap().message.contains("5 of 9"));
+}
+
+#[test]
+fn a_breach_of_an_earlier_attempt_says_nothing_about_this_one() {
+    let mut world = World::new(&[50, 1000]);
+    world.settle();
+    assert_eq!(world.pass(|r| r.breach = breach(0)), None);
+}
+
+#[test]
+fn without_a_monolith_traffic_stays() {
+    let mut world = World::new(&[50, 1000]);
+    world.settle();
+    assert_eq!(world.pass(|r| (r.breach, r.safe_ready) = (breach(1), false)), None);
+    assert_eq!(world.at_edge(), 50);
+    assert!(world.status().waits_for.contains("monolith"), "{}", world.status().waits_for);
+    assert!(world.pass(|r| r.breach = breach(1)).unwrap().weights.latched, "and goes back once there is one");
+}
+
+#[test]
+fn after_a_rollback_other_users_go_first_and_attempts_end() {
+    let mut world = World::new(&[50, 1000]);
+    world.settle();
+    world.pass(|r| r.breach = breach(1));
+    world.settle();
+    assert_eq!((world.status().phase, world.status().epoch), (Phase::RolledBack, 1));
+    world.second = 29;
+    world.settle();
+    assert_eq!(world.at_edge(), 0, "the cooldown is not over");
+    world.second = 30;
+    assert_eq!(world.pass(|r| r.structured = false), None, "the new salt is not acknowledged");
+    world.settle();
+    assert_eq!((world.status().attempt, world.at_edge()), (2, 50));
+    world.pass(|r| r.breach = breach(2));
+    world.settle();
+    world.second = 10_000;
+    world.settle();
+    assert_eq!((world.status().phase, world.at_edge()), (Phase::RolledBack, 0));
+    assert!(world.status().waits_for.contains("maxAttempts"), "{}", world.status().waits_for);
+}
+
+#[test]
+fn a_target_without_endpoints_gets_nothing() {
+    let mut world = World::new(&[50, 1000]);
+    world.settle();
+    assert!(world.pass(|r| r.target_ready = false).unwrap().weights.latched);
+}
+
+#[test]
+fn an_edited_target_begins_anew() {
+    let mut world = World::new(&[50, 1000]);
+    world.settle();
+    world.pass(|r| (r.id, r.entry, r.structured) = (Some("fedcba9876543210".into()), None, false));
+    assert_eq!((world.status().phase, world.status().attempt), (Phase::Pending, 0));
+}
+
+#[test]
+fn an_edited_profile_moves_no_weight_by_itself() {
+    let mut world = World::new(&[50, 1000]);
+    world.settle();
+    world.profile = profile(&[400, 1000], 10);
+    world.settle();
+    assert_eq!(world.at_edge(), 50);
+    world.second = 10;
+    world.settle();
+    assert_eq!(world.at_edge(), 400);
+}
+
+#[test]
+fn a_latch_set_past_the_machine_is_adopted() {
+    let mut world = World::new(&[50, 1000]);
+    world.settle();
+    world.entry = Some(RouteWeights { latched: true, attempt: 1, step: 1, ..RouteWeights::default() });
+    world.revision += 1;
+    world.settle();
+    assert_eq!(world.status().phase, Phase::RolledBack);
+}
+
+#[test]
+fn deleted_weights_are_written_again() {
+    let mut world = World::new(&[50, 1000]);
+    world.settle();
+    world.entry = None;
+    assert!(world.pass(|_| {}).is_some());
+    assert_eq!(world.at_edge(), 50);
+}
+
+#[test]
+fn taking_back_goes_before_giving() {
+    let p = profile(&[50, 1000], 10);
+    let mut world = World::new(&[50, 1000]);
+    world.settle();
+    let mut second = world.status().clone();
+    second.name = "other".into();
+    let state = State {
+        routes: vec![second.clone(), RouteStatus { name: "content".into(), ..second }],
+        history: vec![],
+    };
+    let mut rises = route(&p);
+    (rises.name, rises.entry, rises.acknowledged, rises.counted) =
+        ("other", world.entry.clone(), Some(1), answers(50));
+    let mut falls = route(&p);
+    (falls.entry, falls.breach) = (world.entry.clone(), breach(1));
+    let (_, effect) = step(&[rises, falls], &rollback(1, 1), &state, at(100));
+    assert_eq!(effect.unwrap().route, "content");
+}
+
+#[test]
+fn history_is_bounded() {
+    let permilles: Vec<i32> = (1..=200).map(|n| n * 5).collect();
+    let mut world = World::new(&permilles);
+    for second in 0..3000 {
+        world.second = second;
+        world.settle();
+    }
+    assert_eq!(world.status().phase, Phase::Done);
+    assert_eq!(world.state.history.len(), MAX_HISTORY);
+}
+
+/// What may happen between two passes.
+#[derive(Clone, Debug)]
+enum Happening {
+    Seconds(i64),
+    Acknowledge,
+    Silence,
+    Answers(u64),
+    Breach,
+    TargetFlaps,
+    /// The process dies after the edge write, before the status write.
+    CrashAfterEdgeWrite,
+    /// Somebody deletes EdgeWeights.
+    WeightsDeleted,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        4 => (1i64..15).prop_map(Happening::Seconds),
+        6 => Just(Happening::Acknowledge),
+        1 => Just(Happening::Silence),
+        3 => (0u64..60).prop_map(Happening::Answers),
+        1 => Just(Happening::Breach),
+        1 => Just(Happening::TargetFlaps),
+        2 => Just(Happening::CrashAfterEdgeWrite),
+        1 => Just(Happening::WeightsDeleted),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Whatever happens, in whatever order: a weight rises only by one declared step, after an acknowledgement and
+    /// with evidence; and a breach is followed by 0 in the same pass and until the next attempt.
+    #[test]
+    fn weights_rise_only_with_evidence(happenings in prop::collection::vec(happening(), 1..120)) {
+        let declared = [0, 50, 250, 600, 1000];
+        let mut world = World::new(&declared[1..]);
+        let mut latched: BTreeSet<i32> = BTreeSet::new();
+        for what in happenings {
+            let (before, acknowledged, counted) = (world.at_edge(), world.acknowledged, world.counted);
+            let attempt_before = world.entry.as_ref().map_or(0, |e| e.attempt);
+            let saved = world.state.clone();
+            let mut breached = false;
+            let mut target_ready = true;
+            match what {
+                Happening::Seconds(n) => world.second += n,
+                Happening::Acknowledge => world.acknowledged = Some(world.revision),
+                Happening::Silence => world.acknowledged = None,
+                Happening::Answers(n) => world.counted = n,
+                Happening::Breach => breached = true,
+                Happening::TargetFlaps => target_ready = false,
+                Happening::WeightsDeleted => world.entry = None,
+                Happening::CrashAfterEdgeWrite => {}
+            }
+            let crash = matches!(what, Happening::CrashAfterEdgeWrite);
+            let deleted = matches!(what, Happening::WeightsDeleted);
+            let was_moving = world.state.routes.first().is_some_and(|r| matches!(r.phase, Phase::Ramp | Phase::Done));
+            let attempt = world.state.routes.first().map_or(0, |r| r.attempt);
+            world.pass(|r| {
+                r.breach = breached.then(|| breach(attempt)).flatten();
+                r.target_ready = target_ready;
+            });
+            let after = world.at_edge();
+            prop_assert!(declared.contains(&after));
+            if (breached || !target_ready) && was_moving {
+                prop_assert_eq!(after, 0);
+                latched.insert(attempt);
+            }
+            if let Some(entry) = &world.entry {
+                prop_assert!(entry.latched || !latched.contains(&entry.attempt), "attempt {} went on", entry.attempt);
+            }
+            let attempt_after = world.entry.as_ref().map_or(0, |e| e.attempt);
+            if after > before && !deleted && attempt_after == attempt_before && before > 0 {
+                let steps = declared.iter().filter(|d| **d > before && **d <= after).count();
+                prop_assert_eq!(steps, 1, "from {} to {}", before, after);
+                prop_assert!(acknowledged.is_some() || matches!(what, Happening::Acknowledge));
+                prop_assert!(counted >= 20 || matches!(what, Happening::Answers(n) if n >= 20));
+            }
+            if crash {
+                world.state = saved;
+            }
+        }
+    }
+
+    /// However often the process dies, a healthy route ends where it would have ended without.
+    #[test]
+    fn crashes_do_not_change_the_end(crashes in prop::collection::btree_set(0usize..60, 0..20)) {
+        let mut world = World::new(&[50, 250, 1000]);
+        for pass in 0..120 {
+            world.second += 3;
+            world.acknowledged = Some(world.revision);
+            let saved = world.state.clone();
+            world.pass(|_| {});
+            if crashes.contains(&pass) {
+                world.state = saved;
+            }
+        }
+        prop_assert_eq!(world.status().phase, Phase::Done);
+        prop_assert_eq!((world.at_edge(), world.status().attempt), (1000, 1));
+    }
+}

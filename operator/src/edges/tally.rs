@@ -1,0 +1,240 @@
+//! Counts per route over all edge pods, and whether a guard is breached. Pure: time comes in.
+
+use jiff::Timestamp;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use stomaton_crds::{
+    edge_state::{Counts, EdgeState, Sides},
+    v1alpha1::Guard,
+};
+
+/// Answers that came within this many microseconds are kept as one entry, so that a window of any length stays small.
+const GRAIN_MICROS: i64 = 20_000;
+/// How far back answers are kept. A guard that looks back further sees this much.
+const KEEP_MICROS: i64 = 600 * 1_000_000;
+
+/// Why a guard tripped, with the numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Breach {
+    /// Name of the guard.
+    pub guard: String,
+    /// Bad answers of the service in the stretch that tripped it.
+    pub bad: u64,
+    /// All answers of the service in that stretch.
+    pub requests: u64,
+    /// Length of that stretch, in milliseconds.
+    pub over_ms: i64,
+    /// When it was seen.
+    pub at: Timestamp,
+}
+
+/// Counts per route, summed over pods and over the boots of their agents.
+#[derive(Default)]
+pub struct Tally {
+    /// Last counters of each pod, to make differences of.
+    last: HashMap<String, LastLine>,
+    routes: HashMap<String, RouteTally>,
+}
+
+#[derive(Default)]
+struct LastLine {
+    boot: String,
+    counters: BTreeMap<String, Sides>,
+}
+
+#[derive(Default)]
+struct RouteTally {
+    totals: Sides,
+    /// Answers of the service by time, oldest first, at most one entry a grain.
+    recent: VecDeque<(i64, Counts)>,
+}
+
+impl Tally {
+    /// Counts what came since the pod's last line. A new boot begins at zero, so all of its line is new; the first
+    /// line of a pod ever seen is only a beginning: what it counted earlier was judged by whoever was there.
+    pub fn record(&mut self, pod: &str, state: &EdgeState, now: Timestamp) {
+        let first = !self.last.contains_key(pod);
+        let last = self.last.entry(pod.to_owned()).or_default();
+        if last.boot != state.boot {
+            *last = LastLine { boot: state.boot.clone(), counters: BTreeMap::new() };
+        }
+        for (route, audiences) in &state.counters {
+            let sum = audiences.values().fold(Sides::default(), |sum, s| Sides {
+                monolith: add(sum.monolith, s.monolith),
+                service: add(sum.service, s.service),
+            });
+            let before = last.counters.insert(route.clone(), sum).unwrap_or_default();
+            if !first {
+                let news = Sides {
+                    monolith: sum.monolith.since(before.monolith),
+                    service: sum.service.since(before.service),
+                };
+                self.routes.entry(route.clone()).or_default().record(news, now);
+            }
+        }
+        // A route that is gone from the line is gone from the edge.
+        last.counters.retain(|route, _| state.counters.contains_key(route));
+    }
+
+    /// Drops what is known of a pod that is gone; what it counted stays counted.
+    pub fn forget(&mut self, pod: &str) {
+        self.last.remove(pod);
+    }
+
+    /// Everything counted for a route.
+    pub fn totals(&self, route: &str) -> Sides {
+        self.routes.get(route).map_or_else(Sides::default, |r| r.totals)
+    }
+
+    /// Whether `guard` is breached: some stretch that ends now, begins after `from` and is no longer than the guard's
+    /// window has enough bad answers of the service, and enough of its answers are bad. The shortest stretch that
+    /// trips is given: it says best when the harm began.
+    pub fn breach(&self, route: &str, guard: &Guard, from: Timestamp, now: Timestamp) -> Option<Breach> {
+        let window =
+            i64::try_from(std::time::Duration::from(guard.window).as_micros()).unwrap_or(KEEP_MICROS);
+        let earliest = (now.as_microsecond() - window).max(from.as_microsecond());
+        let (min_bad, permille) = (guard.min_bad.max(1).unsigned_abs(), guard.bad_permille.unsigned_abs());
+        let mut sum = Counts::default();
+        for (at, counts) in self.routes.get(route)?.recent.iter().rev().take_while(|(at, _)| *at >= earliest)
+        {
+            sum = add(sum, *counts);
+            if sum.bad >= min_bad && sum.bad * 1000 >= permille * sum.requests {
+                let over_ms = (now.as_microsecond() - at) / 1000;
+                return Some(Breach {
+                    guard: guard.name.clone(),
+                    bad: sum.bad,
+                    requests: sum.requests,
+                    over_ms,
+                    at: now,
+                });
+            }
+        }
+        None
+    }
+}
+
+impl RouteTally {
+    fn record(&mut self, news: Sides, now: Timestamp) {
+        self.totals = Sides {
+            monolith: add(self.totals.monolith, news.monolith),
+            service: add(self.totals.service, news.service),
+        };
+        if news.service == Counts::default() {
+            return;
+        }
+        let now = now.as_microsecond();
+        match self.recent.back_mut() {
+            Some((at, counts)) if now - *at < GRAIN_MICROS => *counts = add(*counts, news.service),
+            _ => self.recent.push_back((now, news.service)),
+        }
+        while self.recent.front().is_some_and(|(at, _)| now - at > KEEP_MICROS) {
+            self.recent.pop_front();
+        }
+    }
+}
+
+fn add(a: Counts, b: Counts) -> Counts {
+    Counts { requests: a.requests + b.requests, bad: a.bad + b.bad }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millisecond(1_000_000 + millis).unwrap()
+    }
+
+    fn line(boot: &str, requests: u64, bad: u64) -> EdgeState {
+        let service = Counts { requests, bad };
+        let sides = Sides { service, monolith: Counts { requests: 2 * requests, bad: 0 } };
+        EdgeState {
+            boot: boot.into(),
+            counters: [("r".to_owned(), [("public".to_owned(), sides)].into())].into(),
+            ..EdgeState::default()
+        }
+    }
+
+    fn guard(min_bad: i64, bad_permille: i64, window_ms: u64) -> Guard {
+        let window = std::time::Duration::from_millis(window_ms).into();
+        Guard { name: "g".into(), min_bad, bad_permille, window }
+    }
+
+    /// A tally that has seen each pod once, with nothing counted.
+    fn tally(pods: &[&str]) -> Tally {
+        let mut tally = Tally::default();
+        for pod in pods {
+            tally.record(pod, &line("b", 0, 0), at(-10_000));
+        }
+        tally
+    }
+
+    #[test]
+    fn bad_answers_of_all_pods_are_summed() {
+        let mut tally = tally(&["p1", "p2"]);
+        tally.record("p1", &line("b", 3, 3), at(0));
+        assert_eq!(tally.breach("r", &guard(5, 200, 1000), at(-5000), at(0)), None);
+        tally.record("p2", &line("b", 2, 2), at(100));
+        let breach = tally.breach("r", &guard(5, 200, 1000), at(-5000), at(100)).unwrap();
+        assert_eq!((breach.bad, breach.requests), (5, 5));
+    }
+
+    #[test]
+    fn a_long_good_past_does_not_hide_a_bad_present() {
+        let mut tally = tally(&["p"]);
+        for i in 1..=100 {
+            tally.record("p", &line("b", i * 100, 0), at(i64::try_from(i).unwrap() * 50));
+        }
+        tally.record("p", &line("b", 10_010, 5), at(5_100));
+        let breach = tally.breach("r", &guard(5, 200, 10_000), at(-5000), at(5_100)).unwrap();
+        assert_eq!((breach.bad, breach.requests), (5, 10));
+    }
+
+    #[test]
+    fn answers_before_the_attempt_do_not_count() {
+        let mut tally = tally(&["p"]);
+        tally.record("p", &line("b", 9, 9), at(0));
+        assert!(tally.breach("r", &guard(5, 200, 10_000), at(-1), at(10)).is_some());
+        assert_eq!(tally.breach("r", &guard(5, 200, 10_000), at(1), at(10)), None);
+    }
+
+    #[test]
+    fn a_restarted_agent_is_counted_from_zero_and_never_twice() {
+        let mut tally = tally(&["p"]);
+        tally.record("p", &line("b", 10, 1), at(0));
+        tally.record("p", &line("b2", 4, 1), at(10));
+        tally.record("p", &line("b2", 4, 1), at(20));
+        assert_eq!(tally.totals("r").service, Counts { requests: 14, bad: 2 });
+        assert_eq!(tally.totals("r").monolith, Counts { requests: 28, bad: 0 });
+    }
+
+    #[test]
+    fn the_first_line_of_a_pod_is_only_a_beginning() {
+        let mut tally = Tally::default();
+        tally.record("p", &line("b", 1000, 900), at(0));
+        assert_eq!(tally.breach("r", &guard(5, 200, 10_000), at(-5000), at(0)), None);
+        assert_eq!(tally.totals("r").service, Counts::default());
+    }
+
+    proptest! {
+        /// The scan over grains agrees with looking at every stretch of single answers that ends now, as long as
+        /// answers are further apart than a grain.
+        #[test]
+        fn a_breach_is_what_the_definition_says(bads in prop::collection::vec(any::<bool>(), 1..60), min_bad in 1i64..6, permille in 1i64..1000) {
+            let mut tally = tally(&["p"]);
+            let (mut requests, mut bad) = (0, 0);
+            for (i, is_bad) in bads.iter().enumerate() {
+                requests += 1;
+                bad += u64::from(*is_bad);
+                tally.record("p", &line("b", requests, bad), at(i64::try_from(i).unwrap() * 25));
+            }
+            let expected = (1..=bads.len()).any(|n| {
+                let stretch = &bads[bads.len() - n..];
+                let bad = stretch.iter().filter(|b| **b).count();
+                bad >= usize::try_from(min_bad).unwrap() && bad * 1000 >= usize::try_from(permille).unwrap() * n
+            });
+            let now = at(i64::try_from(bads.len() - 1).unwrap() * 25);
+            prop_assert_eq!(tally.breach("r", &guard(min_bad, permille, 600_000), at(-5000), now).is_some(), expected);
+        }
+    }
+}

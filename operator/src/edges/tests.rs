@@ -1,0 +1,104 @@
+//! The shared picture: who counts, what is acknowledged, and that an alarm is raised once an attempt.
+
+use super::*;
+use stomaton_crds::edge_state::{Applied, Counts};
+
+fn gateway() -> Key {
+    Key::new("edge").within("shop")
+}
+
+fn armed(attempt: i32) -> Armed {
+    let window = Duration::from_secs(10).into();
+    Armed {
+        plan: ObjectRef::new("plan").within("shop"),
+        route: "content".into(),
+        attempt,
+        from: Timestamp::from_second(0).unwrap(),
+        guards: vec![Guard { name: "bad-answers".into(), min_bad: 5, bad_permille: 200, window }],
+        safe_ready: true,
+    }
+}
+
+fn line(weights: i64, bad: u64) -> EdgeState {
+    let sides = Sides { service: Counts { requests: bad, bad }, ..Sides::default() };
+    EdgeState {
+        boot: "b".into(),
+        applied: Applied { config: 1, weights },
+        seen: Applied { config: 1, weights },
+        counters: [("r".to_owned(), [("public".to_owned(), sides)].into())].into(),
+        ..EdgeState::default()
+    }
+}
+
+#[test]
+fn acknowledged_is_what_every_pod_serves_and_a_silent_pod_serves_nothing_we_know() {
+    let (edges, _alarms) = Edges::new();
+    assert_eq!(edges.view(&gateway()).weights_acknowledged(), None, "no pod acknowledges nothing");
+    edges.pod_seen(&gateway(), "p1", true, false);
+    edges.state_received(&gateway(), "p1", line(7, 0));
+    assert_eq!(edges.view(&gateway()).weights_acknowledged(), Some(7));
+    edges.pod_seen(&gateway(), "p2", false, true);
+    assert_eq!(edges.view(&gateway()).weights_acknowledged(), None, "a terminating pod still serves");
+    edges.state_received(&gateway(), "p2", line(6, 0));
+    assert_eq!(edges.view(&gateway()).weights_acknowledged(), Some(6));
+    assert_eq!(edges.view(&gateway()).weights_seen(), 7);
+    edges.pod_gone(&gateway(), "p2");
+    assert_eq!(edges.view(&gateway()).weights_acknowledged(), Some(7));
+}
+
+#[test]
+fn a_silent_pod_still_says_what_it_has_seen() {
+    let mut view = EdgeView {
+        pods: vec![EdgePod {
+            name: "p".into(),
+            ready: true,
+            terminating: false,
+            state: Some(line(9, 0)),
+            silent_for: Some(SILENT_AFTER),
+        }],
+    };
+    assert_eq!((view.weights_acknowledged(), view.weights_seen()), (None, 9));
+    view.pods[0].silent_for = Some(Duration::ZERO);
+    assert_eq!(view.weights_acknowledged(), Some(9));
+}
+
+#[test]
+fn an_alarm_is_raised_once_an_attempt() {
+    let (edges, mut alarms) = Edges::new();
+    edges.pod_seen(&gateway(), "p", true, false);
+    edges.state_received(&gateway(), "p", line(1, 0));
+    edges.arm(&gateway(), "r", armed(1));
+    edges.state_received(&gateway(), "p", line(1, 4));
+    assert!(alarms.try_recv().is_err());
+    edges.state_received(&gateway(), "p", line(1, 5));
+    assert_eq!(alarms.try_recv().unwrap().breach.bad, 5);
+    edges.state_received(&gateway(), "p", line(1, 50));
+    edges.arm(&gateway(), "r", armed(1));
+    assert!(alarms.try_recv().is_err(), "still the same attempt");
+    assert!(edges.breach(&gateway(), "r").is_some());
+    edges.arm(&gateway(), "r", Armed { from: Timestamp::now(), ..armed(2) });
+    assert!(edges.breach(&gateway(), "r").is_none(), "a new attempt begins unbreached");
+}
+
+#[test]
+fn a_route_that_is_no_longer_guarded_raises_nothing() {
+    let (edges, mut alarms) = Edges::new();
+    edges.pod_seen(&gateway(), "p", true, false);
+    edges.state_received(&gateway(), "p", line(1, 0));
+    edges.arm(&gateway(), "r", armed(1));
+    edges.disarm_others(&gateway(), &armed(1).plan, &[]);
+    edges.state_received(&gateway(), "p", line(1, 50));
+    assert!(alarms.try_recv().is_err());
+}
+
+#[test]
+fn evidence_is_of_one_revision_only() {
+    let (edges, _alarms) = Edges::new();
+    edges.pod_seen(&gateway(), "p", true, false);
+    edges.state_received(&gateway(), "p", line(1, 0));
+    edges.state_received(&gateway(), "p", line(1, 3));
+    assert_eq!(edges.counted_since(&gateway(), "r", 1), Sides::default());
+    edges.state_received(&gateway(), "p", line(1, 4));
+    assert_eq!(edges.counted_since(&gateway(), "r", 1).service.bad, 1);
+    assert_eq!(edges.counted_since(&gateway(), "r", 2), Sides::default());
+}

@@ -1,0 +1,261 @@
+//! Streams of objects for controllers, and how they fare. I/O: watches.
+//!
+//! A controller of kube merges its streams under one backoff: an error of any one would pause all of them for up to
+//! a minute. So every stream here has its own backoff, and its errors are logged, counted and dropped before a
+//! controller sees them; [`Watches`] keeps what `/readyz` says about them.
+//!
+//! Own kinds come as [`Guarded`]: one object that does not fit the types (an older or newer schema) would otherwise
+//! end the list, and with it the kind. Children come as metadata: passes read what they need live, so a cache can
+//! never make a pass decide from the past.
+
+use crate::{context::Context, metrics::Metrics};
+use futures::{Stream, StreamExt, future};
+use kube::{
+    Api, Resource, ResourceExt,
+    core::{DeserializeGuard, PartialObjectMeta},
+    runtime::{
+        Predicate, WatchStreamExt, predicates,
+        reflector::{self, Store},
+        watcher::{self, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// An object as it is, or why it is not one of its kind.
+pub type Guarded<K> = DeserializeGuard<K>;
+
+/// Objects per page of a first list: a lower peak of memory than kube's 500.
+const PAGE: u32 = 100;
+/// A failing watch errs at least once a minute; one that has not for this long has recovered in silence.
+const RECOVERED: Duration = Duration::from_secs(120);
+
+/// How the watches fare, for `/readyz`.
+#[derive(Debug, Default)]
+pub struct Watches(Mutex<BTreeMap<String, Health>>);
+
+/// How one watch fares.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Health {
+    /// The first list is not complete.
+    Starting,
+    /// Events come, or nothing happens.
+    Synced,
+    /// The last thing heard was an error; whether the first list was complete before it.
+    Failing { at: Instant, synced: bool },
+}
+
+impl Watches {
+    /// The watches that cannot be relied on at `now`, in words; none when all is well.
+    pub fn troubles(&self, now: Instant) -> Vec<String> {
+        let trouble = |(watch, health): (&String, &Health)| match *health {
+            Health::Synced => None,
+            Health::Starting => Some(format!("{watch}: the first list is not complete")),
+            Health::Failing { at, synced } if synced && now.duration_since(at) >= RECOVERED => None,
+            Health::Failing { .. } => Some(format!("{watch}: the watch fails, see the log")),
+        };
+        self.lock().iter().filter_map(trouble).collect()
+    }
+
+    pub(crate) fn starting(&self, watch: &str) {
+        self.lock().insert(watch.to_owned(), Health::Starting);
+    }
+
+    pub(crate) fn heard<T>(&self, watch: &str, event: &watcher::Result<watcher::Event<T>>, now: Instant) {
+        let mut watches = self.lock();
+        let Some(health) = watches.get_mut(watch) else { return };
+        let synced = matches!(health, Health::Synced | Health::Failing { synced: true, .. });
+        *health = match event {
+            Err(_) => Health::Failing { at: now, synced },
+            Ok(watcher::Event::Init | watcher::Event::InitApply(_)) if !synced => Health::Starting,
+            Ok(_) => Health::Synced,
+        };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Health>> {
+        // Entries are replaced whole, so a panic elsewhere leaves none half written.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Objects of an own kind for the controller `by`: a store, and the stream that fills it. An object comes when its
+/// spec, its finalizers or its deletion changed, not when only its status did.
+pub fn main<K>(
+    ctx: &Context,
+    by: &str,
+) -> (Store<Guarded<K>>, impl Stream<Item = watcher::Result<Guarded<K>>> + Send + use<K>)
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store::<Guarded<K>>();
+    let events = alone(ctx, by, ctx.watched::<Guarded<K>>(), watcher::Config::default());
+    let changed = predicates::generation.combine(predicates::finalizers);
+    (store, events.reflect(writer).applied_objects().predicate_filter(changed, Default::default()))
+}
+
+/// Objects of another kind whose content the controller `by` needs: a store, and the stream that fills it. An object
+/// comes at every change, deletion included, after the store knows of it. What does not fit the kind is left out.
+pub fn others<K>(
+    ctx: &Context,
+    by: &str,
+    config: watcher::Config,
+) -> (Store<K>, impl Stream<Item = watcher::Result<K>> + Send + use<K>)
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store::<K>();
+    (store, fitting(ctx, by, config).reflect(writer).touched_objects())
+}
+
+/// As [`others`], without a store.
+pub fn changes<K>(ctx: &Context, by: &str) -> impl Stream<Item = watcher::Result<K>> + Send + use<K>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    fitting(ctx, by, watcher::Config::default()).touched_objects()
+}
+
+/// Children that carry `label`, as metadata: they come at every change, of their status too, and when deleted.
+pub fn children<K>(
+    ctx: &Context,
+    by: &str,
+    label: &str,
+) -> impl Stream<Item = watcher::Result<PartialObjectMeta<K>>> + Send + use<K>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let config = watcher::Config::default().labels(label);
+    alone(ctx, by, ctx.watched::<PartialObjectMeta<K>>(), config).touched_objects()
+}
+
+/// All objects of a kind, as metadata: they come at every change and when deleted.
+pub fn metadata<K>(
+    ctx: &Context,
+    by: &str,
+) -> impl Stream<Item = watcher::Result<PartialObjectMeta<K>>> + Send + use<K>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    alone(ctx, by, ctx.watched::<PartialObjectMeta<K>>(), watcher::Config::default()).touched_objects()
+}
+
+/// A watch without the objects that do not fit their kind.
+fn fitting<K>(
+    ctx: &Context,
+    by: &str,
+    config: watcher::Config,
+) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + use<K>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let metrics = ctx.metrics.clone();
+    alone(ctx, by, ctx.watched::<Guarded<K>>(), config)
+        .filter_map(move |event| future::ready(event.map(|event| valid(event, &metrics)).transpose()))
+}
+
+/// A watch whose backoff and errors are its own.
+fn alone<K>(
+    ctx: &Context,
+    by: &str,
+    api: Api<K>,
+    config: watcher::Config,
+) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let (kind, watch) = (K::kind(&()).into_owned(), format!("{} for {by}", K::plural(&())));
+    let (metrics, watches) = (ctx.metrics.clone(), ctx.watches.clone());
+    watches.starting(&watch);
+    watcher(api, config.page_size(PAGE))
+        .default_backoff()
+        .inspect(move |event| watches.heard(&watch, event, Instant::now()))
+        .filter(move |event| future::ready(sound(event, &kind, &metrics)))
+        // Half of an object's bytes, and nobody here reads them.
+        .modify(|object| object.managed_fields_mut().clear())
+}
+
+/// The event of an object that fits its kind; an object that does not is logged, counted and left out.
+fn valid<K: Resource<DynamicType = ()>>(
+    event: watcher::Event<Guarded<K>>,
+    metrics: &Metrics,
+) -> Option<watcher::Event<K>> {
+    use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+    let object = |guarded: Guarded<K>| match guarded.0 {
+        Ok(object) => Some(object),
+        Err(invalid) => {
+            let kind = K::kind(&());
+            tracing::warn!(%kind, name = invalid.metadata.name, error = invalid.error, "the object does not fit its kind");
+            metrics.invalid_object(&kind);
+            None
+        }
+    };
+    match event {
+        Apply(guarded) => object(guarded).map(Apply),
+        Delete(guarded) => object(guarded).map(Delete),
+        InitApply(guarded) => object(guarded).map(InitApply),
+        Init => Some(Init),
+        InitDone => Some(InitDone),
+    }
+}
+
+/// Whether to pass an event on; an error is logged and counted here, and ends here.
+fn sound<T>(event: &watcher::Result<T>, kind: &str, metrics: &Metrics) -> bool {
+    if let Err(error) = event {
+        tracing::warn!(kind, %error, "a watch failed; it is tried again");
+        metrics.watch_failed(kind);
+    }
+    event.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::runtime::watcher::Event;
+
+    fn failed() -> watcher::Result<Event<()>> {
+        Err(watcher::Error::NoResourceVersion)
+    }
+
+    #[test]
+    fn a_watch_is_trouble_until_its_first_list_is_complete() {
+        let (watches, now) = (Watches::default(), Instant::now());
+        watches.starting("w");
+        watches.heard("w", &Ok(Event::<()>::Init), now);
+        assert_eq!(watches.troubles(now), ["w: the first list is not complete"]);
+        watches.heard("w", &Ok(Event::<()>::InitDone), now);
+        assert!(watches.troubles(now).is_empty());
+    }
+
+    #[test]
+    fn a_failing_watch_recovers_by_an_event_or_by_two_minutes_of_silence() {
+        let (watches, now) = (Watches::default(), Instant::now());
+        watches.starting("w");
+        watches.heard("w", &failed(), now);
+        assert_eq!(watches.troubles(now + RECOVERED).len(), 1, "the first list never came");
+        watches.heard("w", &Ok(Event::<()>::InitDone), now);
+        watches.heard("w", &failed(), now);
+        assert_eq!(watches.troubles(now).len(), 1);
+        assert!(watches.troubles(now + RECOVERED).is_empty());
+        watches.heard("w", &Ok(Event::Apply(())), now);
+        assert!(watches.troubles(now).is_empty());
+    }
+
+    #[test]
+    fn errors_are_counted_and_dropped() {
+        let metrics = Metrics::default();
+        assert!(!sound(&failed(), "Pod", &metrics));
+        assert!(sound(&Ok(()), "Pod", &metrics));
+        assert!(metrics.text().unwrap().contains(r#"stomaton_watch_errors_total{kind="Pod"} 1"#));
+    }
+}

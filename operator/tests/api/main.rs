@@ -1,0 +1,10 @@
+//! The controllers on a real API server, with the rights that the installation gives them. One program, so that
+//! all tests share one server.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+mod gateway;
+mod migration_plan;
+mod rights;
+mod stomaton_service;
+mod world;

@@ -1,0 +1,474 @@
+//! A namespace on a real API server with the whole operator in it, and edge pods that are simulated: each answers
+//! on a loopback address of its own as an agent would, from the real EdgeConfig and EdgeWeights.
+
+use axum::{Router, body::Body, extract::State, routing::get};
+use e2e::cluster::api::ApiServer;
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Pod},
+    rbac::v1::{ClusterRole, ClusterRoleBinding},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{ListParams, Patch, PatchParams, PostParams},
+    runtime::{WatchStreamExt, watcher},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    net::Ipv4Addr,
+    sync::{
+        Arc, Mutex, OnceLock, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use stomaton_crds::{
+    edge_state::{Applied, Counts, EdgeState, Sides},
+    keys::EDGE_STATE_PORT,
+    v1alpha1::{EdgeConfig, EdgeWeights, MigrationPlan, RouteStatus},
+};
+use stomaton_operator::{
+    args::Settings,
+    run::{Clients, serve},
+};
+use tokio::{
+    runtime::Runtime,
+    sync::{Notify, oneshot},
+    task::JoinHandle,
+};
+
+/// Longest a test waits for anything.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Who the operator is in tests: with exactly the rights that the installation gives it.
+const OPERATOR: &str = "system:serviceaccount:stomaton-system:stomaton-operator";
+
+/// One runtime for all tests of a file: connections to the API server outlive the test that made them.
+pub fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| Runtime::new().unwrap())
+}
+
+/// One API server for all tests that run now; it ends with the last of them and leaves nothing.
+async fn api_server() -> Arc<ApiServer> {
+    static SERVER: tokio::sync::Mutex<Weak<ApiServer>> = tokio::sync::Mutex::const_new(Weak::new());
+    let mut shared = SERVER.lock().await;
+    if let Some(running) = shared.upgrade() {
+        return running;
+    }
+    let server = Arc::new(ApiServer::start().await.unwrap());
+    install(&server.client()).await;
+    *shared = Arc::downgrade(&server);
+    server
+}
+
+/// The kinds and the operator's rights, as `kubectl apply -k manifests/install` makes them.
+async fn install(client: &Client) {
+    let api = Api::all(client.clone());
+    for crd in stomaton_crds::all_crds() {
+        let name = crd.name_any();
+        api.patch(&name, &PatchParams::apply("test"), &Patch::Apply(crd)).await.unwrap();
+        let established = kube::runtime::wait::conditions::is_crd_established();
+        let wait = kube::runtime::wait::await_condition(api.clone(), &name, established);
+        tokio::time::timeout(PATIENCE, wait).await.unwrap().unwrap();
+    }
+    let rights = include_str!("../../../manifests/install/rbac.yaml");
+    for document in rights.split("\n---\n") {
+        let object: Value = serde_saphyr::from_str(document).unwrap();
+        match object["kind"].as_str() {
+            Some("ClusterRole") => create_cluster_wide::<ClusterRole>(client, object).await,
+            Some("ClusterRoleBinding") => create_cluster_wide::<ClusterRoleBinding>(client, object).await,
+            _ => {}
+        }
+    }
+}
+
+async fn create_cluster_wide<K>(client: &Client, object: Value)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + serde::Serialize,
+{
+    let object: K = serde_json::from_value(object).unwrap();
+    Api::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
+}
+
+/// A namespace, its operator, and its simulated edge pods.
+pub struct World {
+    pub client: Client,
+    pub namespace: String,
+    pub agents: Vec<Agent>,
+    server: Arc<ApiServer>,
+    operator: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+impl World {
+    /// A namespace with a monolith and a service that have endpoints, a Gateway `edge` with the routes `content` and
+    /// `search`, the operator, and two edge pods that acknowledge at once.
+    pub async fn new() -> Self {
+        let mut world = Self::bare().await;
+        for name in ["monolith", "content"] {
+            world.service(name).await;
+        }
+        world
+            .create::<stomaton_crds::v1alpha1::Gateway>(json!({
+                "metadata": { "name": "edge" },
+                "spec": {
+                    "replicas": 2, "defaultBackend": { "name": "monolith" },
+                    "routes": [
+                        { "name": "content", "match": { "pathPrefix": "/api/v1/content" } },
+                        { "name": "search", "match": { "pathPrefix": "/api/v1/search" } },
+                    ],
+                },
+            }))
+            .await;
+        world.start_operator().await;
+        world.start_agents().await;
+        world
+    }
+
+    /// A namespace with nothing but the operator.
+    pub async fn with_operator() -> Self {
+        let mut world = Self::bare().await;
+        world.start_operator().await;
+        world
+    }
+
+    async fn bare() -> Self {
+        let server = api_server().await;
+        let client = server.client();
+        let namespace = create_namespace(&client).await;
+        Self { client, namespace, agents: Vec::new(), server, operator: None }
+    }
+
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Creates an object from JSON without its type.
+    pub async fn create<K>(&self, body: Value) -> K
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+        K: Clone + Debug + DeserializeOwned + serde::Serialize,
+    {
+        self.try_create(body).await.unwrap()
+    }
+
+    pub async fn try_create<K>(&self, mut body: Value) -> kube::Result<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+        K: Clone + Debug + DeserializeOwned,
+    {
+        body["apiVersion"] = json!(K::api_version(&()));
+        body["kind"] = json!(K::kind(&()));
+        let resource = kube::api::ApiResource::erase::<K>(&());
+        let api: Api<kube::api::DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
+        let object = serde_json::from_value(body).unwrap();
+        let created = api.create(&PostParams::default(), &object).await?;
+        Ok(created.try_parse().unwrap())
+    }
+
+    /// A plan `name` that moves `route` to the service content.
+    pub async fn plan(&self, name: &str, route: &str, ramp: Value) -> MigrationPlan {
+        self.create(plan_body(name, &[route], ramp)).await
+    }
+
+    /// A Service with one ready endpoint.
+    pub async fn service(&self, name: &str) {
+        self.create::<k8s_openapi::api::core::v1::Service>(json!({
+            "metadata": { "name": name }, "spec": { "ports": [{ "port": 8000 }] },
+        }))
+        .await;
+        self.create::<k8s_openapi::api::discovery::v1::EndpointSlice>(json!({
+            "metadata": { "name": format!("{name}-1"), "labels": { "kubernetes.io/service-name": name } },
+            "addressType": "IPv4", "ports": [{ "port": 8000 }],
+            "endpoints": [{ "addresses": ["10.9.9.9"], "conditions": { "ready": true } }],
+        }))
+        .await;
+    }
+
+    pub async fn start_operator(&mut self) {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stop_signal = async { drop(stopped.await) }.boxed().shared();
+        let settings = Settings {
+            namespace: Some(self.namespace.clone()),
+            resync: Duration::from_secs(1),
+            ..Settings::default()
+        };
+        let client = || self.server.client_as(OPERATOR, &["system:authenticated"]).unwrap();
+        let clients = Clients { client: client(), urgent: client() };
+        let task = tokio::spawn(async move { serve(clients, settings, None, stop_signal).await.unwrap() });
+        self.operator = Some((stop, task));
+    }
+
+    /// Ends the operator as a crash would: without a chance to finish anything.
+    pub async fn kill_operator(&mut self) {
+        if let Some((_stop, task)) = self.operator.take() {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+
+    /// Gives each edge pod that the Deployment made an address and an agent behind it.
+    async fn start_agents(&mut self) {
+        let pods: Api<Pod> = self.api();
+        let labelled = ListParams::default().labels("app.kubernetes.io/component=edge");
+        let made = self
+            .eventually("two edge pods", async || {
+                let list = pods.list(&labelled).await.unwrap().items;
+                (list.len() == 2).then_some(list).ok_or("not yet".to_owned())
+            })
+            .await;
+        for pod in made {
+            let agent = Agent::start(self.client.clone(), &self.namespace, &pod.name_any()).await;
+            let status = json!({ "status": {
+                "phase": "Running", "podIP": agent.address.to_string(), "podIPs": [{ "ip": agent.address.to_string() }],
+                "conditions": [{ "type": "Ready", "status": "True" }],
+            }});
+            pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+            self.agents.push(agent);
+        }
+    }
+
+    /// Waits until the operator has nothing left to do, and then sees it look at everything five times more and
+    /// write nothing.
+    pub async fn assert_nothing_written(&self) {
+        let mut from = self.requests().len();
+        self.eventually("end of writing", async || {
+            let (writes, passes) = self.since(from);
+            if writes.is_empty() && passes >= 2 {
+                return Ok(());
+            }
+            if !writes.is_empty() {
+                from = self.requests().len();
+            }
+            Err(format!("{writes:#?} in {passes} passes"))
+        })
+        .await;
+        let from = self.requests().len();
+        self.eventually("five passes", async || {
+            let (_, passes) = self.since(from);
+            if passes >= 5 { Ok(()) } else { Err(format!("{passes}")) }
+        })
+        .await;
+        assert_eq!(self.since(from).0, Vec::<String>::new());
+    }
+
+    /// What the operator wrote here since the request number `from`, and how often it looked at a Deployment.
+    fn since(&self, from: usize) -> (Vec<String>, usize) {
+        let requests = self.requests().split_off(from);
+        let is = |r: &Value, verbs: &[&str]| verbs.iter().any(|verb| r["verb"] == *verb);
+        let writes = requests.iter().filter(|r| is(r, &["create", "update", "patch", "delete"]));
+        let writes = writes.map(|r| format!("{} {}", r["verb"], r["objectRef"])).collect();
+        let looks =
+            requests.iter().filter(|r| is(r, &["get"]) && r["objectRef"]["resource"] == "deployments");
+        (writes, looks.count())
+    }
+
+    /// Every answered request of the operator in this namespace, from the API server's audit log.
+    pub fn requests(&self) -> Vec<Value> {
+        let log = std::fs::read_to_string(self.server.audit_log()).unwrap();
+        let requests = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let ours = |r: &Value| {
+            r["impersonatedUser"]["username"] == OPERATOR && r["objectRef"]["namespace"] == *self.namespace
+        };
+        requests.filter(ours).collect()
+    }
+
+    /// Waits until `look` gives something; its last refusal is the error.
+    pub async fn eventually<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+        let begun = Instant::now();
+        loop {
+            match look().await {
+                Ok(found) => return found,
+                Err(last) if begun.elapsed() > PATIENCE => panic!("no {what} within {PATIENCE:?}: {last}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    /// Waits until the route of plan `plan` is as `wanted` says.
+    pub async fn route(
+        &self,
+        plan: &str,
+        route: &str,
+        what: &str,
+        wanted: impl Fn(&RouteStatus) -> bool,
+    ) -> RouteStatus {
+        let plans: Api<MigrationPlan> = self.api();
+        self.eventually(what, async || {
+            let status = plans.get(plan).await.unwrap().status.unwrap_or_default();
+            let found = status.routes.iter().find(|r| r.name == route).cloned();
+            found.filter(&wanted).ok_or_else(|| serde_json::to_string_pretty(&status).unwrap())
+        })
+        .await
+    }
+
+    /// The weights as they are.
+    pub async fn weights(&self) -> Option<EdgeWeights> {
+        self.api::<EdgeWeights>().get_opt("edge").await.unwrap()
+    }
+
+    /// The route's id once the structure has it with a target.
+    pub async fn compiled(&self, route: &str) -> String {
+        let configs: Api<EdgeConfig> = self.api();
+        self.eventually("compiled route", async || {
+            let config = configs.get_opt("edge").await.unwrap();
+            let found =
+                config.iter().flat_map(|c| &c.spec.routes).find(|r| r.name == route && r.target.is_some());
+            found.map(|r| r.id.clone()).ok_or(format!("{:?}", config.as_ref().map(|c| &c.spec)))
+        })
+        .await
+    }
+
+    /// Answers of the service, spread over the edge pods.
+    pub fn answers(&self, route_id: &str, requests: u64, bad: u64) {
+        for (i, agent) in self.agents.iter().enumerate() {
+            let share = |n: u64| n / 2 + if i == 0 { n % 2 } else { 0 };
+            agent.count(route_id, share(requests), share(bad));
+        }
+    }
+}
+
+/// The JSON of a plan.
+pub fn plan_body(name: &str, routes: &[&str], ramp: Value) -> Value {
+    let routes: Vec<Value> = routes
+        .iter()
+        .map(|r| json!({ "name": r, "target": { "name": "content" }, "profile": "fast" }))
+        .collect();
+    json!({
+        "metadata": { "name": name },
+        "spec": {
+            "gatewayRef": { "name": "edge" }, "routes": routes,
+            "profiles": [{ "name": "fast", "ramp": ramp }],
+            "rollback": { "cooldown": "1s", "maxAttempts": 2 },
+        },
+    })
+}
+
+/// A ramp of these weights with a hold of `hold` each.
+pub fn ramp(permilles: &[i32], hold: &str) -> Value {
+    permilles.iter().map(|p| json!({ "permille": p, "minHold": hold })).collect()
+}
+
+async fn create_namespace(client: &Client) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("plan-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let namespace: Namespace = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
+    Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+    name
+}
+
+/// A simulated agent.
+pub struct Agent {
+    pub address: Ipv4Addr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<EdgeState>,
+    frozen: Mutex<bool>,
+    news: Notify,
+}
+
+impl Agent {
+    async fn start(client: Client, namespace: &str, pod: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let address = Ipv4Addr::new(
+            127,
+            77,
+            u8::try_from(number / 250).unwrap(),
+            u8::try_from(number % 250 + 1).unwrap(),
+        );
+        let shared = Arc::new(Shared::default());
+        *shared.state.lock().unwrap() =
+            EdgeState { pod: pod.into(), boot: "first".into(), ..EdgeState::default() };
+        let listener = tokio::net::TcpListener::bind((address, EDGE_STATE_PORT)).await.unwrap();
+        let router = Router::new().route("/v1/state", get(stream)).with_state(shared.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        tokio::spawn(follow::<EdgeConfig>(
+            client.clone(),
+            namespace.to_owned(),
+            shared.clone(),
+            |applied, config| {
+                applied.config = applied.config.max(config.spec.revision);
+            },
+        ));
+        tokio::spawn(follow::<EdgeWeights>(
+            client,
+            namespace.to_owned(),
+            shared.clone(),
+            |applied, weights| {
+                applied.weights = applied.weights.max(weights.spec.revision);
+            },
+        ));
+        Self { address, shared }
+    }
+
+    /// Answers of the service that this pod gave.
+    pub fn count(&self, route_id: &str, requests: u64, bad: u64) {
+        let mut state = self.shared.state.lock().unwrap();
+        let audiences: &mut BTreeMap<String, Sides> = state.counters.entry(route_id.to_owned()).or_default();
+        let service: &mut Counts = &mut audiences.entry("public".to_owned()).or_default().service;
+        service.requests += requests;
+        service.bad += bad;
+        self.shared.news.notify_waiters();
+    }
+
+    /// The pod refuses what it was given last, in these words; none: it no longer does.
+    pub fn refuse(&self, words: Option<&str>) {
+        self.shared.state.lock().unwrap().refused = words.map(Into::into);
+        self.shared.news.notify_waiters();
+    }
+
+    /// From now on the pod applies nothing; it still speaks.
+    pub fn freeze(&self, frozen: bool) {
+        *self.shared.frozen.lock().unwrap() = frozen;
+        if !frozen {
+            let mut state = self.shared.state.lock().unwrap();
+            state.applied = state.seen;
+        }
+        self.shared.news.notify_waiters();
+    }
+}
+
+async fn follow<K>(client: Client, namespace: String, shared: Arc<Shared>, see: fn(&mut Applied, &K))
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    K: Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let events = watcher(Api::<K>::namespaced(client, &namespace), watcher::Config::default());
+    let mut objects = std::pin::pin!(events.default_backoff().applied_objects());
+    while let Some(event) = objects.next().await {
+        let Ok(object) = event else { continue };
+        let mut state = shared.state.lock().unwrap();
+        see(&mut state.seen, &object);
+        if !*shared.frozen.lock().unwrap() {
+            state.applied = state.seen;
+        }
+        drop(state);
+        shared.news.notify_waiters();
+    }
+}
+
+async fn stream(State(shared): State<Arc<Shared>>) -> Body {
+    let lines = futures::stream::unfold(shared, async |shared| {
+        let news = shared.news.notified();
+        let line = {
+            let mut state = shared.state.lock().unwrap();
+            state.sequence += 1;
+            serde_json::to_string(&*state).unwrap() + "\n"
+        };
+        // A notification between the line and this wait is caught by the next line, 50 ms later at most.
+        let _ = tokio::time::timeout(Duration::from_millis(50), news).await;
+        Some((Ok::<_, std::convert::Infallible>(line), shared))
+    });
+    Body::from_stream(lines)
+}

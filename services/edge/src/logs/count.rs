@@ -1,0 +1,98 @@
+//! One line of an access log. Pure.
+
+use serde::Deserialize;
+use stomaton_crds::edge_state::EdgeState;
+
+/// A line as `nginx::build` has NGINX write it. All values are text.
+#[derive(Deserialize)]
+struct Line<'a> {
+    /// Route id; empty: no route matched.
+    #[serde(borrow)]
+    r: &'a str,
+    /// Side.
+    d: &'a str,
+    /// Audience.
+    a: &'a str,
+    /// Status that the user got.
+    s: &'a str,
+    /// Statuses of the backend, one for each attempt.
+    u: &'a str,
+}
+
+/// What a line was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// An answer that did not hurt.
+    Good,
+    /// An answer that hurt, or a line that cannot be read and may have been one.
+    Bad,
+}
+
+/// Counts `line`, without its line break. What cannot be read was lost: a gap.
+pub(super) fn count(state: &mut EdgeState, line: &[u8]) -> Kind {
+    let Ok(line) = serde_json::from_slice::<Line<'_>>(line) else {
+        state.gaps += 1;
+        return Kind::Bad;
+    };
+    state.lines += 1;
+    let is_bad = line.s.starts_with('5') || line.u.split(", ").any(|status| status.starts_with('5'));
+    if !line.r.is_empty() {
+        let audiences = match state.counters.get_mut(line.r) {
+            Some(known) => known,
+            None => state.counters.entry(line.r.to_owned()).or_default(),
+        };
+        let sides = match audiences.get_mut(line.a) {
+            Some(known) => known,
+            None => audiences.entry(line.a.to_owned()).or_default(),
+        };
+        let counts = if line.d == "service" { &mut sides.service } else { &mut sides.monolith };
+        counts.requests += 1;
+        counts.bad += u64::from(is_bad);
+    }
+    if is_bad { Kind::Bad } else { Kind::Good }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(lines: &[&str]) -> (EdgeState, Vec<Kind>) {
+        let mut state = EdgeState::default();
+        let kinds = lines.iter().map(|line| count(&mut state, line.as_bytes())).collect();
+        (state, kinds)
+    }
+
+    #[test]
+    fn a_route_counts_by_side_and_harm() {
+        let (state, kinds) = counted(&[
+            r#"{"r":"00000000000000aa","d":"service","a":"public","s":"200","u":"200","t":"0.001","b":"12"}"#,
+            r#"{"r":"00000000000000aa","d":"service","a":"public","s":"502","u":"502","t":"0.001","b":"12"}"#,
+            r#"{"r":"00000000000000aa","d":"monolith","a":"public","s":"404","u":"404","t":"0.001","b":"12"}"#,
+        ]);
+        assert_eq!(kinds, [Kind::Good, Kind::Bad, Kind::Good]);
+        let sides = state.counters["00000000000000aa"]["public"];
+        assert_eq!((sides.service.requests, sides.service.bad), (2, 1));
+        assert_eq!((sides.monolith.requests, sides.monolith.bad), (1, 0));
+        assert_eq!((state.lines, state.gaps), (3, 0));
+    }
+
+    #[test]
+    fn the_first_attempt_counts_even_if_another_backend_helped() {
+        let (_, kinds) =
+            counted(&[r#"{"r":"","d":"service","a":"public","s":"200","u":"502, 200","t":"0.001","b":"1"}"#]);
+        assert_eq!(kinds, [Kind::Bad]);
+    }
+
+    #[test]
+    fn a_request_without_a_route_is_a_line_and_no_counter() {
+        let (state, _) = counted(&[r#"{"r":"","d":"","a":"public","s":"400","u":"","t":"0.0","b":"1"}"#]);
+        assert_eq!(state.lines, 1);
+        assert!(state.counters.is_empty());
+    }
+
+    #[test]
+    fn half_a_line_is_a_gap() {
+        let (state, _) = counted(&[r#"{"r":"00000000000000aa","d":"serv"#]);
+        assert_eq!((state.lines, state.gaps), (0, 1));
+    }
+}

@@ -1,0 +1,145 @@
+//! The only strings of others that may reach an NGINX configuration, each parsed into a type of its own. The rules
+//! of the schema are checked again here: a stored object may be older than a rule, and schemas can be edited.
+//! Pure.
+
+use std::fmt;
+
+/// Why a string was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {given:?} is refused: it must be {rule}")]
+pub struct NameError {
+    what: &'static str,
+    given: String,
+    rule: &'static str,
+}
+
+/// Declares a checked string: what it is called, what it must be, and the function that says so.
+macro_rules! checked {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks `given`; the error quotes at most the first 64 characters, escaped.
+            pub fn parse(given: &str) -> Result<Self, NameError> {
+                let check: fn(&str) -> bool = $check;
+                if check(given) {
+                    return Ok(Self(given.to_owned()));
+                }
+                Err(NameError { what: $what, given: given.chars().take(64).collect(), rule: $rule })
+            }
+
+            /// The checked string.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+checked!(
+    /// Identity of a route: a hash, so it may stand in file names.
+    RouteId, "route id", "16 digits of lower-case hex", is_hash
+);
+checked!(
+    /// Salt of a group of routes.
+    Salt, "salt", "16 digits of lower-case hex", is_hash
+);
+checked!(
+    /// Key of a backend.
+    BackendKey, "backend key", "1 to 64 of a-z, 0-9 and -",
+    |s| (1..=64).contains(&s.len()) && s.bytes().all(is_label_byte)
+);
+checked!(
+    /// A host name, lower case, without a port or wildcard. Not a word that a `map` of NGINX would take for
+    /// something else.
+    HostName, "host", "a DNS name in lower case, without port or wildcard, and no word of NGINX's own",
+    |s| is_dns_name(s) && !["default", "hostnames", "include", "volatile"].contains(&s)
+);
+checked!(
+    /// Name of a pod.
+    PodName, "pod name", "a DNS name in lower case", is_dns_name
+);
+checked!(
+    /// A path prefix: `/`, or whole segments without a `/` at the end.
+    PathPrefix, "path prefix",
+    "/ or segments of A-Z a-z 0-9 . _ ~ -, with no empty, . or .. segment, at most 256 characters",
+    is_prefix
+);
+
+fn is_hash(s: &str) -> bool {
+    s.len() == 16 && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn is_label_byte(b: u8) -> bool {
+    matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-')
+}
+
+fn is_dns_name(s: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.bytes().all(is_label_byte)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    s.len() <= 253 && s.split('.').all(is_label)
+}
+
+fn is_prefix(s: &str) -> bool {
+    let is_segment = |segment: &str| {
+        !matches!(segment, "" | "." | "..")
+            && segment.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-'))
+    };
+    s == "/" || (s.len() <= 256 && s.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_segment)))
+}
+
+impl PathPrefix {
+    /// Itself and every prefix of it by whole segments, longest first, `/` last.
+    pub fn ancestors(&self) -> impl Iterator<Item = &str> {
+        let whole = self.as_str();
+        let cuts = whole.char_indices().rev().filter(|(at, c)| *c == '/' && *at > 0).map(|(at, _)| at);
+        let longer = std::iter::once(whole.len()).chain(cuts).map(|end| &whole[..end]);
+        longer.filter(|p| *p != "/").chain(std::iter::once("/"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_have_whole_segments() {
+        for good in ["/", "/a", "/api/v1.0/~user_x-y"] {
+            assert!(PathPrefix::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a", "/a/", "//", "/a//b", "/a/../b", "/.", "/a b", "/a%2f", "/a;b", "/é", "/a*"] {
+            assert!(PathPrefix::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ancestors_end_at_the_root() {
+        let of = |s: &str| PathPrefix::parse(s).unwrap().ancestors().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(of("/"), ["/"]);
+        assert_eq!(of("/a/b"), ["/a/b", "/a", "/"]);
+    }
+
+    #[test]
+    fn hosts_are_names_and_nothing_of_nginx() {
+        for good in ["localhost", "a.example.com", "10.0.0.1", "xn--bcher-kva.example"] {
+            assert!(HostName::parse(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["", "A.example", "*.a.example", ".a", "a.", "-a", "a:80", "~a", "default", "include", "a_b"]
+        {
+            assert!(HostName::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

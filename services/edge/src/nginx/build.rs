@@ -1,0 +1,387 @@
+//! The tree of directives for a checked EdgeConfig. Pure.
+//!
+//! Rules that keep it right, each from a measured failure:
+//! - `set` only inside locations and no map on `$uri`: both are evaluated again in subrequests;
+//! - `if` only as `if (-f PATH)`: a missing file, directory or mount means the safe side;
+//! - no `rewrite`, no regular expression, no capture; the path goes to the backend as the client sent it;
+//! - no `open_file_cache`: it would hide a switch of weights.
+
+use super::checked::Checked;
+use super::routing::{ByMethod, Route, Table, compile};
+use super::tree::{Arg, DataError, Node, Text, Variable, block, entry, line};
+use super::{RenderError, Settings};
+use crate::control::Version;
+use crate::logs::{BAD_LOG, GOOD_LOG};
+use crate::names::{BackendKey, PathPrefix};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use stomaton_crds::keys::AUDIENCE_PUBLIC;
+
+/// Id of the route that answers; empty: none, the default backend does.
+const ROUTE: Variable = Variable::named("stomaton_route");
+/// The same if the route has a target; else empty, which no directory of weights has.
+const MOVING: Variable = Variable::named("stomaton_moving");
+/// `monolith` (the safe side) or `service`.
+const SIDE: Variable = Variable::named("stomaton_side");
+const COHORT: Variable = Variable::named("stomaton_cohort");
+const SALT: Variable = Variable::named("stomaton_salt");
+const BUCKET: Variable = Variable::named("stomaton_bucket");
+const BACKEND: Variable = Variable::named("stomaton_backend");
+const HOST: Variable = Variable::named("stomaton_host");
+const BAD: Variable = Variable::named("stomaton_bad");
+const GOOD: Variable = Variable::named("stomaton_good");
+
+const REQUEST_HOST: Variable = Variable::named("host");
+const HTTP_HOST: Variable = Variable::named("http_host");
+const COOKIE: Variable = Variable::named("cookie_stomaton_id");
+const REMOTE_ADDR: Variable = Variable::named("remote_addr");
+const METHOD: Variable = Variable::named("request_method");
+const SCHEME: Variable = Variable::named("scheme");
+const STATUS: Variable = Variable::named("status");
+const UPSTREAM_STATUS: Variable = Variable::named("upstream_status");
+const REQUEST_TIME: Variable = Variable::named("request_time");
+const BYTES_SENT: Variable = Variable::named("bytes_sent");
+
+/// Header that says how an answer came about; only the edge's own is passed on.
+const DIAGNOSTICS: &str = "X-Stomaton-Edge";
+const LOG_FORMAT: &str = "stomaton";
+
+/// Value of [`SIDE`] for the safe side, as counters name it.
+pub(super) const MONOLITH: &str = "monolith";
+/// Value of [`SIDE`] for the target.
+pub(super) const SERVICE: &str = "service";
+
+pub(super) fn build(config: &Checked, settings: &Settings) -> Result<Vec<Node>, RenderError> {
+    let tables = compile(&config.routes);
+    let mut http = http_basics(settings)?;
+    http.extend(logs(&settings.log_dir)?);
+    http.extend(cohorts(&config.routes)?);
+    http.push(backend_map(config)?);
+    http.extend(upstreams(config)?);
+    for (number, table) in tables.values().enumerate() {
+        http.extend(choices(number, table)?);
+    }
+    http.push(user_server(config, &tables, settings)?);
+    http.push(probe_server(config.revision, settings)?);
+    Ok(vec![
+        line("worker_processes", [Text::number(settings.workers).into()]),
+        line("pid", ["nginx.pid".into()]),
+        // Errors below `crit` quote the request line, with whatever secrets its query has; failures of backends
+        // are in the access log.
+        line("error_log", ["stderr".into(), "crit".into()]),
+        line("worker_shutdown_timeout", ["30s".into()]),
+        block("events", [], vec![line("worker_connections", ["8192".into()])]),
+        block("http", [], http),
+    ])
+}
+
+fn http_basics(settings: &Settings) -> Result<Vec<Node>, DataError> {
+    let mut nodes = vec![
+        line("server_tokens", ["off".into()]),
+        line("default_type", ["application/octet-stream".into()]),
+        line("keepalive_timeout", ["75s".into()]),
+        // A limit closes connections under clients that do not look before they send.
+        line("keepalive_requests", ["1000000".into()]),
+        line("client_max_body_size", ["10m".into()]),
+        line("client_body_temp_path", ["client_body".into()]),
+        line("proxy_temp_path", ["proxy".into()]),
+        // Never used, but made at the start: at a fixed place, in the builds of distributions.
+        line("fastcgi_temp_path", ["fastcgi".into()]),
+        line("scgi_temp_path", ["scgi".into()]),
+        line("uwsgi_temp_path", ["uwsgi".into()]),
+        line("map_hash_bucket_size", ["512".into()]),
+        line("map_hash_max_size", ["65536".into()]),
+        line("variables_hash_bucket_size", ["128".into()]),
+        line("variables_hash_max_size", ["16384".into()]),
+        line("uninitialized_variable_warn", ["off".into()]),
+    ];
+    // An old worker answers one more request on a kept-alive connection instead of closing it under the client.
+    if settings.version >= Version(1, 27, 4) {
+        nodes.push(line("keepalive_min_timeout", ["3s".into()]));
+    }
+    Ok(nodes)
+}
+
+/// Good answers go through a buffer, bad ones at once: a guard's count is then milliseconds old.
+fn logs(dir: &Path) -> Result<Vec<Node>, DataError> {
+    let format = Text::fixed(r#"{"r":""#).var(ROUTE);
+    let format = format.and(r#"","d":""#)?.var(SIDE).and(r#"","a":""#)?.and(AUDIENCE_PUBLIC)?;
+    let format = format.and(r#"","s":""#)?.var(STATUS).and(r#"","u":""#)?.var(UPSTREAM_STATUS);
+    let format =
+        format.and(r#"","t":""#)?.var(REQUEST_TIME).and(r#"","b":""#)?.var(BYTES_SENT).and(r#""}"#)?;
+    let is_5xx = (500..600).map(|status: i32| entry(Text::number(status), Text::fixed("1")));
+    let bad = std::iter::once(default("0")).chain(is_5xx).collect();
+    let good = vec![default("1"), entry(Text::fixed("1"), Text::fixed("0"))];
+    let file = |name| path(&dir.join(name));
+    let when = |variable| Arg::from(Text::fixed("if=").var(variable));
+    Ok(vec![
+        block("map", [STATUS.into(), name(BAD)], bad),
+        block("map", [BAD.into(), name(GOOD)], good),
+        line("log_format", [LOG_FORMAT.into(), "escape=json".into(), format.into()]),
+        line(
+            "access_log",
+            [
+                file(GOOD_LOG)?.into(),
+                LOG_FORMAT.into(),
+                "buffer=64k".into(),
+                "flush=200ms".into(),
+                when(GOOD),
+            ],
+        ),
+        line("access_log", [file(BAD_LOG)?.into(), LOG_FORMAT.into(), when(BAD)]),
+    ])
+}
+
+/// Who is on which side: 1,000 buckets by a hash of the route's salt and the client's key.
+fn cohorts(routes: &[Route]) -> Result<Vec<Node>, DataError> {
+    let mut moving = vec![default("")];
+    let mut salts = vec![default("")];
+    for route in routes {
+        if let Some(target) = &route.target {
+            let id = || Text::data(route.id.as_str());
+            moving.push(entry(id()?, id()?));
+            salts.push(entry(id()?, Text::data(target.salt.as_str())?));
+        }
+    }
+    // Every bucket is 0.1 %; the last one takes what rounding leaves.
+    let key = |bucket: i32| Text::fixed(if bucket < 999 { "0.1%" } else { "*" });
+    let buckets = (0..1000).map(|bucket| entry(key(bucket), Text::number(bucket))).collect();
+    let salted = Text::from(SALT).and(":")?.var(COHORT);
+    Ok(vec![
+        block(
+            "map",
+            [HTTP_HOST.into(), name(HOST)],
+            vec![
+                entry(Text::fixed("default"), HTTP_HOST.into()),
+                entry(Text::default(), REQUEST_HOST.into()),
+            ],
+        ),
+        // A header set by a trusted hop will come before the cookie.
+        block(
+            "map",
+            [COOKIE.into(), name(COHORT)],
+            vec![entry(Text::fixed("default"), COOKIE.into()), entry(Text::default(), REMOTE_ADDR.into())],
+        ),
+        block("map", [ROUTE.into(), name(MOVING)], moving),
+        block("map", [ROUTE.into(), name(SALT)], salts),
+        block("split_clients", [salted.into(), name(BUCKET)], buckets),
+    ])
+}
+
+fn backend_map(config: &Checked) -> Result<Node, DataError> {
+    let upstream = |key| upstream_name(key);
+    let mut entries = vec![entry(Text::fixed("default"), upstream(&config.default_backend)?)];
+    for route in &config.routes {
+        let side = |side| Text::data(route.id.as_str())?.and(":")?.and(side);
+        entries.push(entry(side(MONOLITH)?, upstream(&route.safe)?));
+        if let Some(target) = &route.target {
+            entries.push(entry(side(SERVICE)?, upstream(&target.backend)?));
+        }
+    }
+    let key = Text::from(ROUTE).and(":")?.var(SIDE);
+    Ok(block("map", [key.into(), name(BACKEND)], entries))
+}
+
+fn upstream_name(key: &BackendKey) -> Result<Text, DataError> {
+    Text::fixed("b-").and(key.as_str())
+}
+
+fn upstreams(config: &Checked) -> Result<Vec<Node>, DataError> {
+    let upstream = |(key, address): (_, &SocketAddr)| {
+        Ok(block(
+            "upstream",
+            [upstream_name(key)?.into()],
+            vec![
+                line("server", [Text::data(&address.to_string())?.into()]),
+                line("keepalive", ["64".into()]),
+                // Below the 5 s after which common servers close an idle connection: the side that closes must not
+                // be the one that gets the next request.
+                line("keepalive_timeout", ["4s".into()]),
+                line("keepalive_requests", ["1000000".into()]),
+            ],
+        ))
+    };
+    config.backends.iter().map(upstream).collect()
+}
+
+/// The maps that choose among the routes of one path, by host and method; none where one route takes all.
+fn choices(number: usize, table: &Table<'_>) -> Result<Vec<Node>, DataError> {
+    let mut nodes = Vec::new();
+    for (class, by) in std::iter::once(&table.others).chain(table.hosts.values()).enumerate() {
+        if by.methods.is_empty() {
+            continue;
+        }
+        let mut entries = vec![entry(Text::fixed("default"), id(by.others)?)];
+        for (method, route) in &by.methods {
+            entries.push(entry(Text::fixed(method.as_str()), id(*route)?));
+        }
+        nodes.push(block("map", [METHOD.into(), name(by_method(number, class))], entries));
+    }
+    if !table.hosts.is_empty() {
+        let mut entries = vec![entry(Text::fixed("default"), chosen(number, 0, &table.others)?)];
+        for (at, (host, by)) in table.hosts.iter().enumerate() {
+            entries.push(entry(Text::data(host.as_str())?, chosen(number, at + 1, by)?));
+        }
+        nodes.push(block("map", [REQUEST_HOST.into(), name(by_host(number))], entries));
+    }
+    Ok(nodes)
+}
+
+/// What names the route: its id, or the map that chooses it.
+fn chosen(number: usize, class: usize, by: &ByMethod<'_>) -> Result<Text, DataError> {
+    if by.methods.is_empty() { id(by.others) } else { Ok(by_method(number, class).into()) }
+}
+
+fn id(route: Option<&Route>) -> Result<Text, DataError> {
+    route.map_or(Ok(Text::default()), |route| Text::data(route.id.as_str()))
+}
+
+fn by_method(number: usize, class: usize) -> Variable {
+    Variable::numbered("stomaton_by_method", number, class)
+}
+
+fn by_host(number: usize) -> Variable {
+    Variable::numbered("stomaton_by_host", number, 0)
+}
+
+fn user_server(
+    config: &Checked,
+    tables: &BTreeMap<&PathPrefix, Table<'_>>,
+    settings: &Settings,
+) -> Result<Node, DataError> {
+    let mut nodes = vec![line("listen", [Text::data(&settings.http_address.to_string())?.into()])];
+    // From 1.25.1 on, one plain port speaks both HTTP/1.1 and HTTP/2; before, HTTP/2 would replace HTTP/1.1.
+    if settings.version >= Version(1, 25, 1) {
+        nodes.push(line("http2", ["on".into()]));
+    }
+    nodes.extend(proxying());
+    if config.diagnostics {
+        let value = Text::fixed("route=").var(ROUTE).and(";side=")?.var(SIDE);
+        let value = value.and(";bucket=")?.var(BUCKET).and(";pod=")?.and(settings.pod.as_str())?;
+        nodes.push(line("add_header", [DIAGNOSTICS.into(), value.into(), "always".into()]));
+    }
+    nodes.push(block(
+        "location",
+        ["=".into(), "/health".into()],
+        vec![
+            line("access_log", ["off".into()]),
+            line("default_type", ["application/json".into()]),
+            line("return", ["200".into(), Text::fixed(r#"{"status":"ok"}"#).into()]),
+        ],
+    ));
+    for (number, (prefix, table)) in tables.iter().enumerate() {
+        nodes.extend(locations(number, prefix, table, settings)?);
+    }
+    if !tables.keys().any(|prefix| prefix.as_str() == "/") {
+        nodes.push(block("location", ["/".into()], answer(Text::default(), None)?));
+    }
+    Ok(block("server", [], nodes))
+}
+
+/// How a request goes to a backend, whichever it is.
+fn proxying() -> Vec<Node> {
+    let header = |name: &'static str, value: Text| line("proxy_set_header", [name.into(), value.into()]);
+    vec![
+        line("proxy_http_version", ["1.1".into()]),
+        line("proxy_connect_timeout", ["1s".into()]),
+        line("proxy_read_timeout", ["30s".into()]),
+        line("proxy_send_timeout", ["30s".into()]),
+        line("proxy_next_upstream", ["off".into()]),
+        line("proxy_max_temp_file_size", ["0".into()]),
+        // Heads of answers with large cookies are larger than the 4 KiB that are set by default.
+        line("proxy_buffer_size", ["16k".into()]),
+        line("proxy_buffers", ["4".into(), "16k".into()]),
+        line("proxy_busy_buffers_size", ["32k".into()]),
+        line("proxy_hide_header", [DIAGNOSTICS.into()]),
+        header("Connection", Text::default()),
+        header("Host", HOST.into()),
+        header("X-Real-IP", REMOTE_ADDR.into()),
+        // Overwritten, not appended to: no hop before the edge is trusted yet.
+        header("X-Forwarded-For", REMOTE_ADDR.into()),
+        header("X-Forwarded-Proto", SCHEME.into()),
+    ]
+}
+
+/// A prefix by whole segments is two locations: itself, and everything below it.
+fn locations(
+    number: usize,
+    prefix: &PathPrefix,
+    table: &Table<'_>,
+    settings: &Settings,
+) -> Result<Vec<Node>, DataError> {
+    let route =
+        if table.hosts.is_empty() { chosen(number, 0, &table.others)? } else { by_host(number).into() };
+    let moving = table.routes().any(|route| route.target.is_some());
+    let weights = moving.then_some(settings.weights_dir.as_path());
+    let body = answer(route, weights)?;
+    if prefix.as_str() == "/" {
+        return Ok(vec![block("location", ["/".into()], body)]);
+    }
+    let mut nodes = Vec::with_capacity(2);
+    // The exact path of the edge's own health answer is taken.
+    if prefix.as_str() != "/health" {
+        nodes.push(block("location", ["=".into(), Text::data(prefix.as_str())?.into()], body.clone()));
+    }
+    nodes.push(block("location", [Text::data(prefix.as_str())?.and("/")?.into()], body));
+    Ok(nodes)
+}
+
+fn answer(route: Text, weights: Option<&Path>) -> Result<Vec<Node>, DataError> {
+    let mut nodes =
+        vec![line("set", [name(ROUTE), route.into()]), line("set", [name(SIDE), MONOLITH.into()])];
+    if let Some(dir) = weights {
+        let flag = path(&dir.join("cur"))?.and("/")?.var(MOVING).and(".")?.and(AUDIENCE_PUBLIC)?;
+        let flag = flag.and("/")?.var(BUCKET);
+        let then = vec![line("set", [name(SIDE), SERVICE.into()])];
+        nodes.push(block("if", ["(-f".into(), flag.into(), ")".into()], then));
+    }
+    nodes.push(line("proxy_pass", [Text::fixed("http://").var(BACKEND).into()]));
+    Ok(nodes)
+}
+
+/// Answers what this configuration is and which weights its workers see. Reachable from inside the pod only.
+fn probe_server(revision: i64, settings: &Settings) -> Result<Node, DataError> {
+    let listen = Text::fixed("unix:").and(path_str(&settings.probe_socket))?;
+    Ok(block(
+        "server",
+        [],
+        vec![
+            line("listen", [listen.into()]),
+            line("access_log", ["off".into()]),
+            line("default_type", ["text/plain".into()]),
+            block(
+                "location",
+                ["=".into(), "/config".into()],
+                vec![line(
+                    "return",
+                    ["200".into(), Text::fixed("config=").and(&revision.to_string())?.into()],
+                )],
+            ),
+            block(
+                "location",
+                ["=".into(), "/revision".into()],
+                vec![line("root", [path(&settings.weights_dir.join("cur"))?.into()])],
+            ),
+            block("location", ["/".into()], vec![line("return", ["404".into()])]),
+        ],
+    ))
+}
+
+fn default(value: &'static str) -> Node {
+    entry(Text::fixed("default"), if value.is_empty() { Text::default() } else { Text::fixed(value) })
+}
+
+/// The variable that a directive defines, as `$name`.
+fn name(variable: Variable) -> Arg {
+    Arg::Definition(variable)
+}
+
+fn path(path: &Path) -> Result<Text, DataError> {
+    Text::data(path_str(path))
+}
+
+/// A path that is not UTF-8 becomes one with a replacement character, which is then refused as data.
+fn path_str(path: &Path) -> &str {
+    path.to_str().unwrap_or("\u{fffd}")
+}
