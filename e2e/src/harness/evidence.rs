@@ -1,5 +1,6 @@
 //! What records and a plan's status prove together. Pure.
 
+use super::Error;
 use crate::load::{
     judge::{Guard, Staleness, WeightChange, breach, last_service_decision_after, stale},
     record::{Loss, Record, Side},
@@ -33,6 +34,23 @@ impl Evidence<'_> {
     /// streams that a GOAWAY names as unprocessed are counted apart, by [`Evidence::unprocessed`].
     pub fn lost(&self) -> Vec<&Record> {
         self.records.iter().filter(|record| is_lost(record)).collect()
+    }
+
+    /// An error that says what was lost, by kind and edge pod, and what the first of it was.
+    pub fn nothing_lost(&self) -> Result<(), Error> {
+        let lost = self.lost();
+        let Some(first) = lost.first() else { return Ok(()) };
+        let mut kinds = BTreeMap::<_, usize>::new();
+        for record in &lost {
+            *kinds.entry((record.mode, record.loss, record.status, record.pod())).or_default() += 1;
+        }
+        let kinds = kinds.iter().map(|((mode, loss, status, pod), n)| {
+            let what = loss.map_or_else(|| format!("status {status}"), |loss| format!("{loss:?}"));
+            format!("{n} {mode:?}: {what} ({})", pod.unwrap_or("no edge pod known"))
+        });
+        let kinds = kinds.collect::<Vec<_>>().join(", ");
+        let (all, n) = (self.records.len(), lost.len());
+        Err(Error::Broken(format!("{n} of {all} requests lost: {kinds}; the first: {}", first.to_line())))
     }
 
     /// HTTP/2 streams that a GOAWAY named as unprocessed: any client may send them again.
@@ -187,6 +205,9 @@ mod tests {
         let records = [answer(1, "service", 0, 500), made_by_edge.clone(), cut.clone(), goaway];
         let evidence = Evidence { records: &records, status: &status(vec![]) };
         assert_eq!(evidence.lost(), [&made_by_edge, &cut]);
+        let words = evidence.nothing_lost().unwrap_err().to_string();
+        let said = "2 of 4 requests lost: 1 Keepalive: status 502 (no edge pod known), 1 Keepalive: Reset (edge-0)";
+        assert!(words.starts_with(said), "{words}");
         assert_eq!(evidence.unprocessed(), 1);
     }
 

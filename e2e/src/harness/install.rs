@@ -6,13 +6,14 @@ use crate::{
     cluster::{self, cmd},
     images::Image,
 };
+use futures::FutureExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 use tokio::process::Command;
 
 /// The operator's namespace.
@@ -76,10 +77,21 @@ impl Harness {
     }
 
     /// Sets how many operators run, and waits until it is so.
-    pub async fn scale_operator(&self, replicas: i32) -> Result<(), Error> {
+    async fn scale_operator(&self, replicas: i32) -> Result<(), Error> {
         let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
         self.operator().patch(OPERATOR, &PatchParams::default(), &patch).await.doing("scale the operator")?;
         self.operator_is_available(Duration::from_secs(90)).await
+    }
+
+    /// Runs `body` while there is no operator, and brings it back however `body` ends: what comes after needs it.
+    pub async fn without_operator(
+        &self,
+        body: impl AsyncFnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.scale_operator(0).await?;
+        let outcome = AssertUnwindSafe(body()).catch_unwind().await;
+        self.scale_operator(1).await?;
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     fn operator(&self) -> Api<Deployment> {

@@ -22,7 +22,7 @@ async fn the_example_as_written_is_ready_and_migrates_by_itself() {
             fleet.route_is("stomaton", "the plan to finish", limit, |r| r.phase == Phase::Done).await?;
         let records = traffic.finish().await?;
         let evidence = Evidence { records: &records, status: &status };
-        assert_eq!(evidence.lost(), Vec::<&e2e::load::record::Record>::new());
+        evidence.nothing_lost()?;
         assert_eq!(evidence.stale().stale, Vec::<&e2e::load::record::Record>::new());
         assert!(evidence.stale().checked > 1000, "only {} answers prove anything", evidence.stale().checked);
         let said = namespace.harness.kubectl(&["-n", &namespace.name, "get", "ssvc,sgw,mplan"]).await?;

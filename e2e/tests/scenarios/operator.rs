@@ -57,7 +57,7 @@ async fn a_plan_finishes_although_operator_and_agent_are_killed() {
         let records = traffic.finish().await?;
         let evidence = Evidence { records: &records, status: &status };
         println!("{} requests, {} lost", records.len(), evidence.lost().len());
-        assert_eq!(evidence.lost(), Vec::<&e2e::load::record::Record>::new());
+        evidence.nothing_lost()?;
         let back = status.history.iter().filter(|t| t.phase == Phase::RollingBack).count();
         assert_eq!(back, 0, "a kill of the operator is no reason to roll back");
         Ok(())
@@ -78,10 +78,7 @@ async fn without_an_operator_the_edge_serves_on_and_a_new_edge_pod_takes_its_pla
             .route_is("half", "half of the route to be on the service", limit, |r| r.weights.applied == 500)
             .await?;
 
-        namespace.harness.scale_operator(0).await?;
-        let result = alone(&fleet).await;
-        namespace.harness.scale_operator(1).await?;
-        result?;
+        namespace.harness.without_operator(async || alone(&fleet).await).await?;
         fleet.edge_is_ready().await
     })
     .await;
@@ -114,7 +111,7 @@ async fn alone(fleet: &Fleet<'_>) -> Result<(), Error> {
     let (through, after) = (through.finish().await?, after.finish().await?);
     let records: Vec<_> = through.into_iter().chain(after).collect();
     let evidence = Evidence { records: &records, status: &status };
-    assert_eq!(evidence.lost(), Vec::<&e2e::load::record::Record>::new());
+    evidence.nothing_lost()?;
     let of_new: Vec<_> = records.iter().filter(|r| r.pod() == Some(&new)).cloned().collect();
     let stale = Evidence { records: &of_new, status: &status };
     println!("{} requests, {} of them through the new pod", records.len(), of_new.len());
