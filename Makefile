@@ -33,7 +33,7 @@ test-cluster: ## That the local cluster starts, survives kills and leaves nothin
 	$(TEST) --test cluster_local -- --ignored --test-threads=1
 
 crds: ## Write manifests/crds from the types
-	cargo run -q -p stomaton-crds --bin crdgen manifests/crds
+	cargo build --workspace && "$${CARGO_TARGET_DIR:-target}/debug/crdgen" manifests/crds
 
 tools: ## Build or fetch what tests need beside Rust: Kubernetes (from Go modules) and NGINX (from PyPI)
 	$(E2E) tools
