@@ -1,7 +1,9 @@
 //! The CEL rules of the schema, evaluated offline: what is refused, and in which words.
 #![allow(clippy::unwrap_used)] // a helper may stop at the first surprise like the tests it serves
 
-use kube::core::cel::{validate_cel, validate_cel_update};
+use kube::CustomResourceExt;
+use kube_cel::{ValidationErrors, Validator};
+use serde::Serialize;
 use serde_json::{Value, json};
 use stomaton_crds::v1alpha1::{EdgeConfig, EdgeWeights, Gateway, MigrationPlan, StomatonService};
 
@@ -39,6 +41,20 @@ fn weights(revision: i64, permille: i32) -> EdgeWeights {
 fn config(revision: i64, backend: &str) -> EdgeConfig {
     let spec = json!({ "revision": revision, "backends": { "a": "10.0.0.1:80" }, "defaultBackend": backend });
     object("EdgeConfig", "edge", spec)
+}
+
+fn validate_cel<K: CustomResourceExt + Serialize>(object: &K) -> Result<(), ValidationErrors> {
+    validate(object, None)
+}
+
+fn validate_cel_update<K: CustomResourceExt + Serialize>(new: &K, old: &K) -> Result<(), ValidationErrors> {
+    validate(new, Some(old))
+}
+
+fn validate<K: CustomResourceExt + Serialize>(new: &K, old: Option<&K>) -> Result<(), ValidationErrors> {
+    let schema = serde_json::to_value(&K::crd().spec.versions[0].schema).unwrap();
+    let (new, old) = (serde_json::to_value(new).unwrap(), old.map(|old| serde_json::to_value(old).unwrap()));
+    Validator::new().validate(&schema["openAPIV3Schema"], &new, old.as_ref())
 }
 
 /// The words of the first broken rule.
