@@ -107,13 +107,23 @@ impl ApiServer {
         self.client.clone()
     }
 
+    /// How to get in with all rights, for a client that is built in another way.
+    pub fn config(&self) -> Config {
+        self.config.clone()
+    }
+
     /// A client that acts as `user` in `groups`, by impersonation: with exactly the rights that RBAC
     /// gives them. A service account is `system:serviceaccount:NAMESPACE:NAME`.
     pub fn client_as(&self, user: &str, groups: &[&str]) -> Result<Client, Error> {
+        Ok(Client::try_from(self.config_as(user, groups)).map_err(ready::Error::from)?)
+    }
+
+    /// As [`Self::client_as`], for a client that is built in another way.
+    pub fn config_as(&self, user: &str, groups: &[&str]) -> Config {
         let mut config = self.config.clone();
         config.auth_info.impersonate = Some(user.to_owned());
         config.auth_info.impersonate_groups = Some(groups.iter().map(|group| group.to_string()).collect());
-        Ok(Client::try_from(config).map_err(ready::Error::from)?)
+        config
     }
 
     /// The kubeconfig of the administrator, for `kubectl` and for a process under test.
