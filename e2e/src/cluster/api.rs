@@ -91,7 +91,6 @@ impl ApiServer {
         let mut components = Components { binary, logs: dir.path().to_owned(), running: Vec::new() };
         components.start("etcd", &plane.etcd())?;
         components.start("apiserver", &plane.apiserver())?;
-        components.start("controller-manager", &plane.controller_manager())?;
         let config =
             ready::config(&Access { kubeconfig: Some(plane.kubeconfig("admin")), context: None }).await?;
         let client = Client::try_from(config.clone()).map_err(ready::Error::from)?;
@@ -99,6 +98,8 @@ impl ApiServer {
             ready = ready::api(&client) => ready?,
             ended = components.first_to_end() => return Err(ended),
         }
+        // Not before: it gives up on an API server that takes more than 10 s to start, as on a busy machine.
+        components.start("controller-manager", &plane.controller_manager())?;
         Ok(Self { components, dir, _ports: claim, config, client })
     }
 
