@@ -96,17 +96,20 @@ pub async fn serve(
     let lease = clients.lease.clone();
     let (edges, alarms) = Edges::new();
     let ctx = Arc::new(context(clients, settings, edges));
+    // Before anybody can ask whether this process is ready.
+    let election = ctx.settings.election.clone();
+    let candidate =
+        election.map(|election| Candidate::new(lease, election, ctx.metrics.clone(), ctx.standing.clone()));
     let mut parts = Parts { stop: stop.clone(), pulse: ctx.pulse.clone(), running: JoinSet::new() };
     if let Some(listener) = listener {
         let http = http::serve(listener, ctx.clone(), stop);
         parts.start("the HTTP server", http.map(|_| ()).boxed());
     }
-    let Some(election) = ctx.settings.election.clone() else {
+    let Some(candidate) = candidate else {
         ctx.metrics.leads(true);
         start_work(&mut parts, ctx, alarms);
         return parts.finish().await.map(drop);
     };
-    let candidate = Candidate::new(lease, election, ctx.metrics.clone(), ctx.standing.clone());
     let mut leader = tokio::select! {
         biased;
         ended = parts.ended() => return ended,

@@ -102,7 +102,11 @@ fn a_crash_at_any_write_leaves_no_trace() {
             match outcome {
                 Ok((_, wire)) if wire.has_been_cut() => died += 1,
                 Ok(_) => lived += 1,
-                Err(differences) => wrong.push(format!("{cut:?}: after {differences}")),
+                Err(differences) => {
+                    // At once, too: a run of minutes that says nothing helps nobody.
+                    println!("{cut:?}: after {differences}");
+                    wrong.push(format!("{cut:?}: after {differences}"));
+                }
             }
         }
         println!("{died} lives with a crash, {lived} that ended before theirs");
