@@ -32,6 +32,9 @@ test-e2e: ## Real pods, real NGINX, real traffic, on a node (root, or a cluster 
 test-cluster: ## That the local cluster starts, survives kills and leaves nothing behind
 	$(TEST) --test cluster_local -- --ignored --test-threads=1
 
+bench-operator: ## What 500 services cost the operator: target/reports/bench-operator.json (5 minutes)
+	cargo bench --workspace --profile dev --bench operator
+
 crds: ## Write manifests/crds from the types
 	cargo build --workspace && "$${CARGO_TARGET_DIR:-target}/debug/crdgen" manifests/crds
 
@@ -44,4 +47,4 @@ cluster-up: ## Start the local cluster
 cluster-down: ## Stop the local cluster and leave nothing of it
 	$(E2E) cluster down
 
-.PHONY: help demo test lint test-unit test-api test-e2e test-cluster crds tools cluster-up cluster-down
+.PHONY: help demo test lint test-unit test-api test-e2e test-cluster bench-operator crds tools cluster-up cluster-down

@@ -1,5 +1,6 @@
 //! What the operator is told: command line and environment, made into [`Settings`]. No I/O beyond reading both.
 
+use crate::leader::Election;
 use clap::Parser;
 use std::{net::SocketAddr, time::Duration};
 use tracing_subscriber::EnvFilter;
@@ -29,6 +30,22 @@ pub struct Args {
     /// How many objects of a kind are reconciled at the same time.
     #[arg(long, env = "CONCURRENCY", default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
+    /// Work only while leading, so that several operators can stand by for each other.
+    #[arg(long, env = "LEADER_ELECT", requires = "lease_namespace")]
+    pub leader_elect: bool,
+    /// How long a lead lasts that is not renewed: whole seconds. It is renewed each fifth of it, and given up after
+    /// seven tenths without an answer.
+    #[arg(long, env = "LEASE_DURATION", default_value = "10s", value_name = "DURATION", value_parser = whole_seconds)]
+    pub lease_duration: Duration,
+    /// Namespace of the Lease that the leader holds: the operator's own.
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
+    pub lease_namespace: Option<String>,
+    /// Name of the operator's pod: who reports its Events, and who leads.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub pod_name: Option<String>,
+    /// UID of the operator's pod: a pod of the same name is another one.
+    #[arg(long, env = "POD_UID", value_name = "UID")]
+    pub pod_uid: Option<String>,
 }
 
 /// What the operator is told, checked.
@@ -46,13 +63,33 @@ pub struct Settings {
     pub resync: Duration,
     /// Passes of one kind at the same time.
     pub concurrency: u16,
+    /// Name of the operator's pod.
+    pub pod: Option<String>,
+    /// The election to win before anything is done; none: it works at once.
+    pub election: Option<Election>,
 }
 
 impl Args {
     /// The settings these arguments mean.
     pub fn into_settings(self) -> Settings {
-        let Self { edge_image, listen, namespace, log, resync, concurrency } = self;
-        Settings { edge_image, listen, namespace, log: log.to_string(), resync, concurrency }
+        let Self { edge_image, listen, namespace, log, resync, concurrency, .. } = self;
+        let (pod, uid, lease) = (self.pod_name, self.pod_uid, self.lease_duration);
+        let lease_namespace = self.lease_namespace.filter(|_| self.leader_elect);
+        let election = lease_namespace.map(|namespace| Election {
+            namespace,
+            identity: identity(pod.as_deref(), uid.as_deref()),
+            lease,
+        });
+        Settings { edge_image, listen, namespace, log: log.to_string(), resync, concurrency, pod, election }
+    }
+}
+
+/// Who this process is among operators: its pod, so that a restarted container goes on as who it was. Outside a pod,
+/// somebody new each time: two processes must never be the same.
+fn identity(pod: Option<&str>, uid: Option<&str>) -> String {
+    match uid {
+        Some(uid) => format!("{}_{uid}", pod.unwrap_or("stomaton-operator")),
+        None => format!("{}_{:016x}", pod.unwrap_or("stomaton-operator"), fastrand::u64(..)),
     }
 }
 
@@ -66,6 +103,8 @@ impl Default for Settings {
             log: "info".into(),
             resync: Duration::from_secs(30 * 60),
             concurrency: 8,
+            pod: None,
+            election: None,
         }
     }
 }
@@ -78,6 +117,14 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
         return Err("must be more than zero: 30s, 5m, 1h30m".into());
     }
     Ok(duration)
+}
+
+/// A duration that a Lease can carry.
+fn whole_seconds(text: &str) -> Result<Duration, String> {
+    match positive_duration(text)? {
+        lease if lease.subsec_nanos() == 0 => Ok(lease),
+        _ => Err("must be whole seconds: 10s, 15s, 1m".into()),
+    }
 }
 
 #[cfg(test)]
@@ -96,5 +143,21 @@ mod tests {
         for wrong in ["0s", "-5m", "5", "soon"] {
             assert!(positive_duration(wrong).is_err(), "{wrong}");
         }
+    }
+
+    fn election(args: &[&str]) -> Result<Option<Election>, clap::Error> {
+        let args = [&["stomaton-operator"], args].concat();
+        Args::try_parse_from(args).map(|args| args.into_settings().election)
+    }
+
+    #[test]
+    fn an_election_needs_a_namespace_and_knows_its_pod_again() {
+        let of_pod = ["--lease-namespace=system", "--pod-name=operator-a", "--pod-uid=1"];
+        assert!(election(&of_pod).unwrap().is_none(), "only who asks for it takes part");
+        let chosen = election(&[&of_pod[..], &["--leader-elect"]].concat()).unwrap().unwrap();
+        assert_eq!((chosen.namespace.as_str(), chosen.identity.as_str()), ("system", "operator-a_1"));
+        assert!(election(&["--leader-elect"]).is_err());
+        assert!(election(&["--lease-duration=1500ms"]).is_err());
+        assert_ne!(identity(Some("a"), None), identity(Some("a"), None));
     }
 }

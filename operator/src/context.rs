@@ -1,6 +1,9 @@
 //! What all parts of the operator share. One [`Context`] a process, made in [`crate::run`].
 
-use crate::{args::Settings, backoff::Backoff, edges::Edges, metrics::Metrics, watch::Watches};
+use crate::{
+    args::Settings, backoff::Backoff, edges::Edges, leader::Standing, metrics::Metrics, pulse::Pulse,
+    watch::Watches,
+};
 use k8s_openapi::NamespaceResourceScope;
 use kube::{Api, Client, Resource, runtime::events::Recorder};
 use std::sync::Arc;
@@ -15,6 +18,10 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// How the watches fare.
     pub watches: Arc<Watches>,
+    /// Whether all that runs still moves.
+    pub pulse: Arc<Pulse>,
+    /// Whether this process works or stands by.
+    pub standing: Arc<Standing>,
     /// Publishes Events; one for all, because it folds repeated ones together.
     pub recorder: Recorder,
     /// Which objects are left alone for now.

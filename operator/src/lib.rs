@@ -4,6 +4,7 @@
 //! - [`run`]: the process, from start to graceful stop; [`args`] what it is told, [`context`] what all parts share
 //! - [`controllers`]: one per kind, each in five steps, and the loop they share
 //! - [`edges`]: what every edge pod serves and counted, as it happens
+//! - [`leader`]: which of several operators works
 //! - [`rollback`]: takes a route back when a guard is breached, past every queue
 //!
 //! What the controllers stand on:
@@ -14,7 +15,8 @@
 //! - [`status`]: one status write a pass, if it says something new
 //! - [`backoff`]: how long to leave an object alone that cannot be reconciled
 //!
-//! How it is seen: [`telemetry`] (logs), [`metrics`], [`http`] (`/livez`, `/readyz`, `/metrics`).
+//! How it is seen: [`telemetry`] (logs), [`metrics`], [`pulse`] (what is stuck), [`http`] (`/livez`, `/readyz`,
+//! `/metrics`).
 
 pub mod api;
 pub mod apply;
@@ -24,7 +26,9 @@ pub mod context;
 pub mod controllers;
 pub mod edges;
 pub mod http;
+pub mod leader;
 pub mod metrics;
+pub mod pulse;
 pub mod rollback;
 pub mod run;
 pub mod status;

@@ -3,7 +3,7 @@
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 use std::time::Duration;
@@ -17,6 +17,9 @@ pub struct Metrics {
     writes: Family<WriteLabels, Counter>,
     watch_errors: Family<KindLabels, Counter>,
     invalid: Family<KindLabels, Counter>,
+    leader: Gauge,
+    running: Family<KindLabels, Gauge>,
+    watch_healthy: Family<WatchLabels, Gauge>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -40,6 +43,11 @@ struct WriteLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct KindLabels {
     kind: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct WatchLabels {
+    watch: String,
 }
 
 /// A way to change something through the API.
@@ -83,11 +91,32 @@ impl Default for Metrics {
         registry.register("api_writes", "Requests that may change something", writes.clone());
         registry.register("watch_errors", "Errors of watches", watch_errors.clone());
         registry.register("invalid_objects", "Objects seen that do not fit their kind", invalid.clone());
-        Self { registry, reconciles, errors, writes, watch_errors, invalid }
+        let leader = Gauge::default();
+        registry.register("leader", "Whether this process works: 1, or stands by: 0", leader.clone());
+        let (running, watch_healthy) = (Family::default(), Family::default());
+        registry.register("reconciles_running", "Passes under way", running.clone());
+        registry.register(
+            "watch_healthy",
+            "Whether a watch is complete and does not fail",
+            watch_healthy.clone(),
+        );
+        Self { registry, reconciles, errors, writes, watch_errors, invalid, leader, running, watch_healthy }
     }
 }
 
 impl Metrics {
+    /// A pass over an object of `kind` is under way, until what is given is dropped.
+    pub fn reconciling(&self, kind: &str) -> Running {
+        let gauge = self.running.get_or_create(&KindLabels { kind: kind.to_owned() }).clone();
+        gauge.inc();
+        Running(gauge)
+    }
+
+    /// Whether a watch can be relied on.
+    pub fn watch_is(&self, watch: String, healthy: bool) {
+        self.watch_healthy.get_or_create(&WatchLabels { watch }).set(i64::from(healthy));
+    }
+
     /// A pass over an object of `kind` ended.
     pub fn reconciled(&self, kind: &str, outcome: Result<(), Reason>, took: Duration) {
         let kind = kind.to_owned();
@@ -113,6 +142,11 @@ impl Metrics {
         self.invalid.get_or_create(&KindLabels { kind: kind.to_owned() }).inc();
     }
 
+    /// This process works, or no longer does.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
     /// Requests sent so far that may have changed something, over all verbs and kinds.
     pub fn writes(&self, verb: Verb, kind: &str) -> u64 {
         self.writes.get_or_create(&WriteLabels { verb: verb.as_str(), kind: kind.to_owned() }).get()
@@ -123,6 +157,15 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+}
+
+/// A pass under way, as it is counted.
+pub struct Running(Gauge);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -138,6 +181,10 @@ mod tests {
         metrics.wrote(Verb::Patch, "Deployment");
         metrics.watch_failed("Service");
         metrics.invalid_object("Gateway");
+        metrics.leads(true);
+        metrics.watch_is("pods for edges".to_owned(), false);
+        drop(metrics.reconciling("Gateway"));
+        let _running = metrics.reconciling("Gateway");
         let text = metrics.text().unwrap();
         for line in [
             r#"stomaton_reconcile_seconds_count{kind="Gateway",outcome="ok"} 1"#,
@@ -145,6 +192,9 @@ mod tests {
             r#"stomaton_api_writes_total{verb="patch",kind="Deployment"} 1"#,
             r#"stomaton_watch_errors_total{kind="Service"} 1"#,
             r#"stomaton_invalid_objects_total{kind="Gateway"} 1"#,
+            "stomaton_leader 1",
+            r#"stomaton_reconciles_running{kind="Gateway"} 1"#,
+            r#"stomaton_watch_healthy{watch="pods for edges"} 0"#,
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -2,20 +2,22 @@
 //! status, no Event; plans hear of it afterwards.
 
 use crate::{
-    controllers::migration_plan::gather::Caches,
+    controllers::{Stop, migration_plan::gather::Caches},
     edges::{Alarm, Edges},
     metrics::Metrics,
     watch::Guarded,
     weights::{self, Write, millis_since},
 };
-use futures::Stream;
 use kube::{Api, Client, runtime::reflector::ObjectRef};
 use std::{sync::Arc, time::Duration};
 use stomaton_crds::v1alpha1::{MigrationPlan, RouteWeights};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
 
 /// Wait between two tries while the API server is away.
 const RETRY: Duration = Duration::from_millis(100);
+
+/// Where plans go that have to be looked at after a rollback.
+pub type Told = mpsc::UnboundedSender<ObjectRef<Guarded<MigrationPlan>>>;
 
 /// What the rollback path needs: all of it is at hand before an alarm comes.
 pub struct Rollback {
@@ -30,25 +32,26 @@ pub struct Rollback {
 }
 
 impl Rollback {
-    /// Answers alarms for as long as it is polled; plans to look at come out of the stream it gives.
-    pub fn run(
-        self,
-        mut alarms: mpsc::UnboundedReceiver<Alarm>,
-    ) -> impl Stream<Item = ObjectRef<Guarded<MigrationPlan>>> + Send {
-        let (told, tell) = mpsc::unbounded_channel();
+    /// Answers alarms until `stop`, and then until those that came before it are answered; tells `told` of each.
+    pub async fn run(self, mut alarms: mpsc::UnboundedReceiver<Alarm>, told: Told, stop: Stop) {
         let this = Arc::new(self);
-        tokio::spawn(async move {
-            while let Some(alarm) = alarms.recv().await {
-                // Each on its own: one gateway whose write is slow does not hold up another's.
-                let (this, told) = (this.clone(), told.clone());
-                tokio::spawn(async move {
-                    this.answer(&alarm).await;
-                    // The controller is gone only when the process is about to be.
-                    let _ = told.send(alarm.armed.plan);
-                });
-            }
-        });
-        futures::stream::unfold(tell, async |mut tell| tell.recv().await.map(|plan| (plan, tell)))
+        let mut answers = JoinSet::new();
+        loop {
+            let alarm = tokio::select! {
+                alarm = alarms.recv() => alarm,
+                () = stop.clone() => None,
+            };
+            let Some(alarm) = alarm else { break };
+            while answers.try_join_next().is_some() {}
+            // Each on its own: one gateway whose write is slow does not hold up another's.
+            let (this, told) = (this.clone(), told.clone());
+            answers.spawn(async move {
+                this.answer(&alarm).await;
+                // The controller is gone only when the process is about to be.
+                let _ = told.send(alarm.armed.plan);
+            });
+        }
+        while answers.join_next().await.is_some() {}
     }
 
     async fn answer(&self, alarm: &Alarm) {

@@ -45,7 +45,7 @@ pub fn scripted(answers: Vec<(StatusCode, Value)>) -> (Context, JoinHandle<Vec<C
         calls
     });
     let client = Client::new(service, "default");
-    let clients = Clients { client: client.clone(), urgent: client };
+    let clients = Clients { client: client.clone(), urgent: client.clone(), lease: client };
     (context(clients, Settings::default(), Edges::new().0), served)
 }
 

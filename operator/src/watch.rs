@@ -50,16 +50,30 @@ enum Health {
     Failing { at: Instant, synced: bool },
 }
 
+impl Health {
+    fn trouble(self, now: Instant) -> Option<&'static str> {
+        match self {
+            Self::Synced => None,
+            Self::Starting => Some("the first list is not complete"),
+            Self::Failing { at, synced } if synced && now.duration_since(at) >= RECOVERED => None,
+            Self::Failing { .. } => Some("the watch fails, see the log"),
+        }
+    }
+}
+
 impl Watches {
     /// The watches that cannot be relied on at `now`, in words; none when all is well.
     pub fn troubles(&self, now: Instant) -> Vec<String> {
-        let trouble = |(watch, health): (&String, &Health)| match *health {
-            Health::Synced => None,
-            Health::Starting => Some(format!("{watch}: the first list is not complete")),
-            Health::Failing { at, synced } if synced && now.duration_since(at) >= RECOVERED => None,
-            Health::Failing { .. } => Some(format!("{watch}: the watch fails, see the log")),
-        };
-        self.lock().iter().filter_map(trouble).collect()
+        let watches = self.lock();
+        watches
+            .iter()
+            .filter_map(|(watch, health)| Some(format!("{watch}: {}", health.trouble(now)?)))
+            .collect()
+    }
+
+    /// Every watch, and whether it can be relied on at `now`.
+    pub fn healthy(&self, now: Instant) -> Vec<(String, bool)> {
+        self.lock().iter().map(|(watch, health)| (watch.clone(), health.trouble(now).is_none())).collect()
     }
 
     pub(crate) fn starting(&self, watch: &str) {
@@ -165,7 +179,7 @@ where
 }
 
 /// A watch whose backoff and errors are its own.
-fn alone<K>(
+pub(crate) fn alone<K>(
     ctx: &Context,
     by: &str,
     api: Api<K>,

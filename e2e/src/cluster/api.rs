@@ -91,7 +91,6 @@ impl ApiServer {
         let mut components = Components { binary, logs: dir.path().to_owned(), running: Vec::new() };
         components.start("etcd", &plane.etcd())?;
         components.start("apiserver", &plane.apiserver())?;
-        components.start("controller-manager", &plane.controller_manager())?;
         let config =
             ready::config(&Access { kubeconfig: Some(plane.kubeconfig("admin")), context: None }).await?;
         let client = Client::try_from(config.clone()).map_err(ready::Error::from)?;
@@ -99,6 +98,8 @@ impl ApiServer {
             ready = ready::api(&client) => ready?,
             ended = components.first_to_end() => return Err(ended),
         }
+        // Not before: it gives up on an API server that takes more than 10 s to start, as on a busy machine.
+        components.start("controller-manager", &plane.controller_manager())?;
         Ok(Self { components, dir, _ports: claim, config, client })
     }
 
@@ -107,13 +108,23 @@ impl ApiServer {
         self.client.clone()
     }
 
+    /// How to get in with all rights, for a client that is built in another way.
+    pub fn config(&self) -> Config {
+        self.config.clone()
+    }
+
     /// A client that acts as `user` in `groups`, by impersonation: with exactly the rights that RBAC
     /// gives them. A service account is `system:serviceaccount:NAMESPACE:NAME`.
     pub fn client_as(&self, user: &str, groups: &[&str]) -> Result<Client, Error> {
+        Ok(Client::try_from(self.config_as(user, groups)).map_err(ready::Error::from)?)
+    }
+
+    /// As [`Self::client_as`], for a client that is built in another way.
+    pub fn config_as(&self, user: &str, groups: &[&str]) -> Config {
         let mut config = self.config.clone();
         config.auth_info.impersonate = Some(user.to_owned());
         config.auth_info.impersonate_groups = Some(groups.iter().map(|group| group.to_string()).collect());
-        Ok(Client::try_from(config).map_err(ready::Error::from)?)
+        config
     }
 
     /// The kubeconfig of the administrator, for `kubectl` and for a process under test.

@@ -122,7 +122,11 @@ impl ControlPlane {
             .flag("requestheader-group-headers", "X-Remote-Group")
             .flag("requestheader-extra-headers-prefix", "X-Remote-Extra-");
         if let Some(Audit { policy, log }) = &self.audit {
-            args = args.flag("audit-policy-file", policy.display()).flag("audit-log-path", log.display());
+            // Megabytes: never begun anew, since who reads it counts from its beginning.
+            args = args
+                .flag("audit-policy-file", policy.display())
+                .flag("audit-log-path", log.display())
+                .flag("audit-log-maxsize", 100_000);
         }
         args.0
     }

@@ -20,31 +20,36 @@ pub(crate) async fn dump(namespace: &Namespace<'_>) {
     let events = said(harness, &namespace.name, &["get", "events", "--sort-by=.lastTimestamp"]).await;
     keep(&dir, "events.txt", &events);
     logs(harness, &dir, &namespace.name).await;
-    let operator = logs(harness, &dir, install::NAMESPACE).await;
+    let operators = logs(harness, &dir, install::NAMESPACE).await;
+    let leader = harness.leading_operator().await.unwrap_or_else(|error| error.to_string());
 
     eprintln!("\n--- {} ---", namespace.name);
     eprintln!("{}", said(harness, &namespace.name, &["get", "ssvc,sgw,mplan,pods", "-o", "wide"]).await);
     let warnings: Vec<_> = events.lines().filter(|line| line.contains("Warning")).collect();
     eprintln!("last warnings:\n{}", tail(&warnings.join("\n"), 10));
-    eprintln!("operator:\n{}", tail(&operator, 10));
+    for (pod, log) in operators {
+        let role = if pod == leader { "leads" } else { "stands by" };
+        eprintln!("operator {pod}, which {role}:\n{}", tail(&log, 10));
+    }
     eprintln!("all of it: {}", dir.display());
 }
 
-/// Writes the logs of every pod of a namespace, and gives those of the last one.
-async fn logs(harness: &Harness, dir: &Path, namespace: &str) -> String {
+/// Writes the logs of every pod of a namespace, and gives them by pod.
+async fn logs(harness: &Harness, dir: &Path, namespace: &str) -> Vec<(String, String)> {
     let names = said(harness, namespace, &["get", "pods", "-o", "name"]).await;
-    let mut last = String::new();
+    let mut logs = Vec::new();
     for pod in names.lines() {
         let all = ["logs", pod, "--all-containers", "--prefix", "--tail=5000"];
-        last = said(harness, namespace, &all).await;
+        let log = said(harness, namespace, &all).await;
         let name = pod.trim_start_matches("pod/");
-        keep(dir, &format!("{name}.log"), &last);
+        keep(dir, &format!("{name}.log"), &log);
+        logs.push((name.to_owned(), log));
         let before = said(harness, namespace, &[&all[..], &["--previous"]].concat()).await;
         if !before.contains("not found") {
             keep(dir, &format!("{name}.previous.log"), &before);
         }
     }
-    last
+    logs
 }
 
 async fn said(harness: &Harness, namespace: &str, args: &[&str]) -> String {

@@ -206,7 +206,8 @@ mod tests {
         let evidence = Evidence { records: &records, status: &status(vec![]) };
         assert_eq!(evidence.lost(), [&made_by_edge, &cut]);
         let words = evidence.nothing_lost().unwrap_err().to_string();
-        let said = "2 of 4 requests lost: 1 Keepalive: status 502 (no edge pod known), 1 Keepalive: Reset (edge-0)";
+        let said =
+            "2 of 4 requests lost: 1 Keepalive: status 502 (no edge pod known), 1 Keepalive: Reset (edge-0)";
         assert!(words.starts_with(said), "{words}");
         assert_eq!(evidence.unprocessed(), 1);
     }

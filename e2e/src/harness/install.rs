@@ -3,25 +3,26 @@
 
 use super::{Doing as _, Error, Harness, wait, wait::Seen, workspace};
 use crate::{
-    cluster::{self, cmd},
+    cluster::{
+        self,
+        cmd::{self, Doing as _},
+    },
     images::Image,
 };
 use futures::FutureExt as _;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease};
 use kube::{
     Api,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{fs, panic::AssertUnwindSafe, time::Duration};
 use tokio::process::Command;
 
 /// The operator's namespace.
 pub const NAMESPACE: &str = "stomaton-system";
-/// The operator's Deployment.
+/// The operator's Deployment, and its Lease.
 pub const OPERATOR: &str = "stomaton-operator";
-/// The label by which the operator's pods are found.
-pub const OPERATOR_PODS: &str = "app.kubernetes.io/name=stomaton-operator";
 
 /// Every image has the same tag each time, so a pod template says which content it was last given.
 const IMAGE_MARK: &str = "e2e.stomaton.com/image";
@@ -76,27 +77,47 @@ impl Harness {
         wait::object(&self.operator(), OPERATOR, "the operator to be available", limit, available).await
     }
 
-    /// Sets how many operators run, and waits until it is so.
-    async fn scale_operator(&self, replicas: i32) -> Result<(), Error> {
+    /// The pod of the operator that works, as its Lease says.
+    pub async fn leading_operator(&self) -> Result<String, Error> {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let lease = leases.get_opt(OPERATOR).await.doing("read the operator's Lease")?;
+        let holder = lease.and_then(|lease| lease.spec?.holder_identity).unwrap_or_default();
+        // POD_UID, and no name of a pod has an underscore.
+        match holder.split_once('_') {
+            Some((pod, _)) => Ok(pod.to_owned()),
+            None => Err(Error::Never {
+                what: "find the operator that works".into(),
+                seen: "nobody holds its Lease".into(),
+            }),
+        }
+    }
+
+    async fn scale_operators(&self, replicas: i32) -> Result<(), Error> {
         let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
         self.operator().patch(OPERATOR, &PatchParams::default(), &patch).await.doing("scale the operator")?;
         self.operator_is_available(Duration::from_secs(90)).await
     }
 
-    /// Runs `body` while there is no operator, and brings it back however `body` ends: what comes after needs it.
-    pub async fn without_operator(
-        &self,
-        body: impl AsyncFnOnce() -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        self.scale_operator(0).await?;
+    /// Runs `body` while there is no operator, and brings as many back as the manifest says however `body` ends: what
+    /// comes after needs them.
+    pub async fn without_operator(&self, body: impl AsyncFnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        self.scale_operators(0).await?;
         let outcome = AssertUnwindSafe(body()).catch_unwind().await;
-        self.scale_operator(1).await?;
+        self.scale_operators(replicas_installed()?).await?;
         outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     fn operator(&self) -> Api<Deployment> {
         Api::namespaced(self.client.clone(), NAMESPACE)
     }
+}
+
+/// How many operators the manifest asks for.
+fn replicas_installed() -> Result<i32, Error> {
+    let path = workspace().join("manifests/install/operator.yaml");
+    let manifest = fs::read_to_string(&path).doing_at("read", &path)?;
+    let wanted = manifest.lines().find_map(|line| line.trim().strip_prefix("replicas:")?.trim().parse().ok());
+    wanted.ok_or_else(|| Error::Broken(format!("{} does not say how many operators run", path.display())))
 }
 
 /// Whether a Deployment runs exactly what its spec says, old pods gone.

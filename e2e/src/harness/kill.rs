@@ -6,7 +6,7 @@ use super::{Doing as _, Error, Harness, namespace::Namespace, wait, wait::Seen};
 use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Pod};
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use std::{fs, time::Duration};
@@ -70,17 +70,21 @@ impl Harness {
         .await
     }
 
-    /// Kills the operator's container with SIGKILL, and waits until it runs again.
-    pub async fn kill_operator(&self) -> Result<(), Error> {
+    /// Kills the container of the operator that works with SIGKILL, and waits until it runs again. Gives its pod.
+    pub async fn kill_operator(&self) -> Result<String, Error> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), super::install::NAMESPACE);
-        let list = pods.list(&ListParams::default().labels(super::install::OPERATOR_PODS)).await;
-        let operators = list.doing("find the operator's pod")?;
-        let running = operators.items.iter().find(|pod| running(pod, "operator").is_some());
-        let name = running.map(|pod| pod.name_any()).ok_or_else(|| Error::Never {
-            what: "kill the operator".into(),
-            seen: "no operator runs".into(),
-        })?;
-        self.kill(&pods, &name, "operator").await
+        let pod = wait::until("an operator to work", WITHIN, async || {
+            let leader = self.leading_operator().await?;
+            let pod = pods.get_opt(&leader).await.doing("read the operator's pod")?;
+            // A leader that was killed a moment ago is still in the Lease.
+            Ok(match pod.as_ref().and_then(|pod| running(pod, "operator")) {
+                Some(_) => Seen::Yes(leader),
+                None => Seen::NotYet(format!("{leader} leads and does not run")),
+            })
+        })
+        .await?;
+        self.kill(&pods, &pod, "operator").await?;
+        Ok(pod)
     }
 
     async fn kill_on(&self, node: &str, container_id: &str) -> Result<(), Error> {

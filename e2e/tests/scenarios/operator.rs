@@ -43,8 +43,8 @@ async fn a_plan_finishes_although_operator_and_agent_are_killed() {
             let status = fleet.plan_status("kills").await?;
             let phase = status.routes.first().map(|r| r.phase);
             assert_eq!(phase, Some(Phase::Ramp), "kill {kill} comes too late to prove anything");
-            println!("kill {kill} of the operator at {:?}", status.summary.now);
-            namespace.harness.kill_operator().await?;
+            let killed = namespace.harness.kill_operator().await?;
+            println!("kill {kill} of the operator: {killed}, at {:?}", status.summary.now);
             if kill == 1 {
                 let edges = fleet.edge_pods().await?;
                 let edge = &edges[seed as usize % edges.len()];

@@ -36,7 +36,7 @@ use stomaton_crds::{
         EdgeConfig, EdgeWeights, Evidence, Gateway, MigrationPlan, MigrationPlanStatus, Phase, Transition,
     },
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
 
 const CONTROLLER: &str = "migration plans";
 /// Evidence alone is written no more often than this.
@@ -131,6 +131,9 @@ pub async fn run(ctx: Arc<Context>, alarms: mpsc::UnboundedReceiver<Alarm>, stop
     };
     let (by_gateway, by_config, by_weights, by_slice, by_edge) =
         (of(&caches), of(&caches), of(&caches), of(&caches), of(&caches));
+    let (told, tell) = mpsc::unbounded_channel();
+    let taken_back =
+        futures::stream::unfold(tell, async |mut tell| tell.recv().await.map(|plan| (plan, tell)));
     let changes = ctx.edges.changes();
     let edges = changes.flat_map(move |key| futures::stream::iter(by_edge(key.namespace, Some(key.name))));
     let controller = Controller::for_stream(plan_events, plans)
@@ -139,9 +142,26 @@ pub async fn run(ctx: Arc<Context>, alarms: mpsc::UnboundedReceiver<Alarm>, stop
         .watches_stream(weights_events, move |w: EdgeWeights| by_weights(w.namespace(), Some(w.name_any())))
         .watches_stream(slice_events, move |s| by_slice(s.namespace(), None))
         .reconcile_on(edges)
-        .reconcile_on(rollback.run(alarms));
+        .reconcile_on(taken_back);
+    // A task of its own, so that no pass is in front of it; it ends with this one.
+    let mut path = JoinSet::new();
+    path.spawn(rollback.run(alarms, told, stop.clone()));
     let shared = Arc::new(Shared { caches, written: Mutex::default() });
-    run_controller(controller, ctx, shared, stop).await;
+    tokio::select! {
+        () = run_controller(controller, ctx, shared, stop.clone()) => {}
+        // Nobody would take routes back: this part is dead, and with it the process.
+        () = early_end(&mut path, &stop) => return,
+    }
+    // Whoever leads next does not know what was breached here: it is answered before this process ends.
+    while path.join_next().await.is_some() {}
+}
+
+/// Resolves when the rollback path ends although nobody asked for it.
+async fn early_end(path: &mut JoinSet<()>, stop: &Stop) {
+    path.join_next().await;
+    if stop.peek().is_some() {
+        std::future::pending::<()>().await;
+    }
 }
 
 impl State {

@@ -9,7 +9,7 @@ pub mod migration_plan;
 mod rollout;
 pub mod stomaton_service;
 
-use crate::{api, backoff::jittered, context::Context, status, watch::Guarded};
+use crate::{api, backoff::jittered, context::Context, pulse::PASS_LIMIT, status, watch::Guarded};
 use futures::{
     StreamExt,
     future::{BoxFuture, Shared},
@@ -32,6 +32,7 @@ use std::{
     time::{Duration, Instant},
 };
 use stomaton_crds::conditions::Reason;
+use tokio::time::timeout;
 
 /// Resolves when the operator is to stop; can be waited for by many.
 pub type Stop = Shared<BoxFuture<'static, ()>>;
@@ -103,9 +104,15 @@ async fn pass<K: Reconcile>(object: Arc<Guarded<K>>, given: Arc<Given<K>>) -> Re
         }
     };
     let (uid, begun) = (object.uid().unwrap_or_default(), Instant::now());
-    let outcome = object.reconcile(ctx, shared).await;
+    let running = (ctx.pulse.pass(format!("{kind} {namespace}/{name}")), ctx.metrics.reconciling(&kind));
+    let outcome = match timeout(PASS_LIMIT, object.reconcile(ctx, shared)).await {
+        Ok(outcome) => outcome.map_err(|error| (K::reason(&error), error.to_string())),
+        // Each call has a limit of its own: this is for what waits for something else.
+        Err(_) => Err((Reason::ApiError, format!("not done within {} s", PASS_LIMIT.as_secs()))),
+    };
+    drop(running);
     let took = begun.elapsed();
-    ctx.metrics.reconciled(&kind, outcome.as_ref().map(|_| ()).map_err(K::reason), took);
+    ctx.metrics.reconciled(&kind, outcome.as_ref().map(|_| ()).map_err(|(reason, _)| *reason), took);
     match outcome {
         Ok(next) => {
             ctx.backoff.succeeded(&uid);
@@ -115,9 +122,9 @@ async fn pass<K: Reconcile>(object: Arc<Guarded<K>>, given: Arc<Given<K>>) -> Re
             tracing::debug!(%kind, namespace, name, ?took, ?next, "reconciled");
             Ok(Action::requeue(next))
         }
-        Err(error) => {
-            tracing::warn!(%kind, namespace, name, %error, "a pass failed; it is tried again");
-            Err(Failed(K::reason(&error)))
+        Err((reason, error)) => {
+            tracing::warn!(%kind, namespace, name, error, "a pass failed; it is tried again");
+            Err(Failed(reason))
         }
     }
 }
@@ -145,4 +152,46 @@ async fn pod_words(ctx: &Context, deployment: &Deployment, key: &str) -> Result<
         (ctx.namespaced::<Pod>(&namespace), ListParams::default().labels(&format!("{key}={owner}")));
     let pods = api::read(|| format!("list the pods of {owner}"), pods.list(&selector)).await?;
     Ok(rollout::words(&pods.items))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::scripted;
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    /// A kind whose passes never end.
+    impl Reconcile for ConfigMap {
+        type Error = std::convert::Infallible;
+        type Shared = ();
+
+        fn reason(error: &Self::Error) -> Reason {
+            match *error {}
+        }
+
+        async fn reconcile(&self, _: &Context, (): &()) -> Result<Option<Duration>, Self::Error> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_that_hangs_ends_and_is_tried_again_later() {
+        let ctx = Arc::new(scripted(vec![]).0);
+        let given = Arc::new((ctx.clone(), Arc::new(())));
+        let object = Arc::new(watch_guarded(ConfigMap::default()));
+        let begun = tokio::time::Instant::now();
+        let failed = pass(object, given).await.unwrap_err();
+        assert_eq!((failed.0, begun.elapsed()), (Reason::ApiError, PASS_LIMIT));
+        let text = ctx.metrics.text().unwrap();
+        for line in [
+            r#"stomaton_reconcile_errors_total{kind="ConfigMap",reason="ApiError"} 1"#,
+            r#"stomaton_reconciles_running{kind="ConfigMap"} 0"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    fn watch_guarded<K>(object: K) -> Guarded<K> {
+        kube::core::DeserializeGuard(Ok(object))
+    }
 }

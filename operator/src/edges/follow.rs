@@ -1,23 +1,27 @@
-//! Watches edge pods and holds a state stream to each (I/O). Takes a client; feeds [`Edges`].
+//! Watches edge pods and holds a state stream to each (I/O). Feeds [`Edges`].
 
 use super::{Edges, Key, SILENT_AFTER};
+use crate::{context::Context, watch};
 use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api, Client, ResourceExt,
-    runtime::{WatchStreamExt, watcher, watcher::Event},
+    ResourceExt,
+    runtime::{watcher, watcher::Event},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use stomaton_crds::{
     edge_state::EdgeState,
     keys::{COMPONENT, EDGE_STATE_PORT, GATEWAY},
 };
-use tokio::{task::AbortHandle, time::timeout};
+use tokio::{task::JoinSet, time::timeout};
 
 /// Wait between two tries to reach a pod: short, because a pod that cannot be heard cannot acknowledge.
 const RECONNECT: Duration = Duration::from_millis(100);
 /// A state line longer than this is not one: the connection is dropped before it fills our memory.
 const MAX_LINE: usize = 8 << 20;
+
+/// The pods that are read, with the address of each. Dropping an entry ends its reading.
+type Streams = HashMap<(Key, String), (String, JoinSet<()>)>;
 
 /// Why a state stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -34,12 +38,12 @@ enum Error {
     Closed,
 }
 
-/// Follows every edge pod of `namespace` (all namespaces if none) for as long as it is polled.
-pub async fn run(client: Client, namespace: Option<String>, edges: Arc<Edges>) {
-    let api = namespace.map_or_else(|| Api::all(client.clone()), |ns| Api::namespaced(client.clone(), &ns));
+/// Follows every edge pod that this operator cares for, as long as it is polled.
+pub async fn run(ctx: Arc<Context>) {
     let config = watcher::Config::default().labels(&format!("{COMPONENT}=edge,{GATEWAY}"));
     let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(1)).build().unwrap_or_default();
-    let pods = watcher(api, config).default_backoff();
+    let pods = watch::alone(&ctx, "edges", ctx.watched::<Pod>(), config);
+    let edges = &ctx.edges;
     let silence = async {
         let mut tick = tokio::time::interval(Duration::from_millis(500));
         loop {
@@ -48,7 +52,7 @@ pub async fn run(client: Client, namespace: Option<String>, edges: Arc<Edges>) {
         }
     };
     tokio::select! {
-        () = follow(pods, http, &edges) => {}
+        () = follow(pods, http, edges) => {}
         () = silence => {}
     }
 }
@@ -58,7 +62,7 @@ async fn follow(
     http: reqwest::Client,
     edges: &Arc<Edges>,
 ) {
-    let mut streams: HashMap<(Key, String), (String, AbortHandle)> = HashMap::new();
+    let mut streams = Streams::new();
     let mut listed: Option<Vec<(Key, String)>> = None;
     let mut pods = std::pin::pin!(pods);
     while let Some(event) = pods.next().await {
@@ -80,7 +84,8 @@ async fn follow(
                 let missing: Vec<_> = streams.keys().filter(|id| !now.contains(id)).cloned().collect();
                 missing.iter().for_each(|id| gone(id, edges, &mut streams));
             }
-            Err(error) => tracing::warn!(%error, "watch of edge pods"),
+            // Noted and left out by the watch itself.
+            Err(_) => {}
         }
     }
 }
@@ -91,12 +96,7 @@ fn identity(pod: &Pod) -> Option<(Key, String)> {
 }
 
 /// A pod counts from the moment its containers run until they are over: unready and terminating ones still serve.
-fn seen(
-    pod: &Pod,
-    http: &reqwest::Client,
-    edges: &Arc<Edges>,
-    streams: &mut HashMap<(Key, String), (String, AbortHandle)>,
-) {
+fn seen(pod: &Pod, http: &reqwest::Client, edges: &Arc<Edges>, streams: &mut Streams) {
     let Some(id) = identity(pod) else { return };
     let status = pod.status.clone().unwrap_or_default();
     let running = status.phase.as_deref() == Some("Running");
@@ -106,16 +106,13 @@ fn seen(
     if streams.get(&id).is_some_and(|(address, _)| *address == ip) {
         return;
     }
-    let task = tokio::spawn(keep_reading(ip.clone(), id.clone(), http.clone(), edges.clone()));
-    if let Some((_, old)) = streams.insert(id, (ip, task.abort_handle())) {
-        old.abort();
-    }
+    let mut reading = JoinSet::new();
+    reading.spawn(keep_reading(ip.clone(), id.clone(), http.clone(), edges.clone()));
+    streams.insert(id, (ip, reading));
 }
 
-fn gone(id: &(Key, String), edges: &Edges, streams: &mut HashMap<(Key, String), (String, AbortHandle)>) {
-    if let Some((_, task)) = streams.remove(id) {
-        task.abort();
-    }
+fn gone(id: &(Key, String), edges: &Edges, streams: &mut Streams) {
+    streams.remove(id);
     edges.pod_gone(&id.0, &id.1);
 }
 

@@ -3,8 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+mod crash;
 mod gateway;
 mod migration_plan;
 mod rights;
+mod runtime;
+mod script;
+mod snapshot;
 mod stomaton_service;
+mod wire;
 mod world;

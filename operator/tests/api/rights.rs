@@ -1,38 +1,68 @@
-//! The installation gives the operator the rights it uses: no verb less, or some other test would fail, and no verb
-//! more, which is what this one shows by the API server's audit log.
+//! The installation gives the operator the rights it uses: no verb more, by the API server's audit log, and no verb
+//! less, by taking each away in turn. A new right needs a line in [`exercise`] that uses it, or in the script.
 
-use crate::world::{World, ramp, runtime};
+use crate::{
+    script,
+    wire::Wire,
+    world::{Operator, World, clients, create_cluster_wide, rights, runtime},
+};
+use futures::StreamExt;
 use k8s_openapi::api::{
     apps::v1::Deployment,
+    authorization::v1::SubjectAccessReview,
     core::v1::{Service, ServiceAccount},
-    rbac::v1::{ClusterRole, Role, RoleBinding},
+    rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding},
 };
 use kube::{
-    Resource,
-    api::{Patch, PatchParams},
+    Api, Resource,
+    api::{Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, fmt::Debug};
-use stomaton_crds::v1alpha1::{Gateway, Phase, StomatonService};
+use std::{collections::BTreeSet, fmt::Debug, time::Duration};
+use stomaton_crds::v1alpha1::Gateway;
+use stomaton_operator::leader;
 
 /// API group, resource with its subresource, and verb.
 type Right = (String, String, String);
 
 /// The rights that manifests/install grants.
 fn granted() -> BTreeSet<Right> {
-    let documents = include_str!("../../../manifests/install/rbac.yaml").split("\n---\n");
-    let role =
-        documents.map(|d| serde_saphyr::from_str::<Value>(d).unwrap()).find(|d| d["kind"] == "ClusterRole");
-    let role: ClusterRole = serde_json::from_value(role.unwrap()).unwrap();
+    let rules = rights().into_iter().filter(|document| document.get("rules").is_some());
+    rules.flat_map(|document| rules_of(&document)).collect()
+}
+
+fn rules_of(role: &Value) -> BTreeSet<Right> {
+    let rules: Vec<PolicyRule> = serde_json::from_value(role["rules"].clone()).unwrap();
     let mut rights = BTreeSet::new();
-    for rule in role.rules.unwrap() {
-        for group in rule.api_groups.as_ref().unwrap() {
-            for resource in rule.resources.as_ref().unwrap() {
+    for rule in rules {
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
                 rights.extend(rule.verbs.iter().map(|verb| (group.clone(), resource.clone(), verb.clone())));
             }
         }
     }
     rights
+}
+
+/// The role without this right; what the same rule says of other verbs and resources stays.
+fn reduced(role: &Value, (group, resource, verb): &Right) -> Value {
+    let mut rules = Vec::new();
+    for rule in role["rules"].as_array().unwrap() {
+        for one in rule["resources"].as_array().unwrap() {
+            let concerned = rule["apiGroups"] == json!([group]) && one == resource;
+            let mut rule = rule.clone();
+            rule["resources"] = json!([one]);
+            if concerned {
+                rule["verbs"].as_array_mut().unwrap().retain(|v| v != verb);
+            }
+            if rule["verbs"] != json!([]) {
+                rules.push(rule);
+            }
+        }
+    }
+    let mut role = role.clone();
+    role["rules"] = json!(rules);
+    role
 }
 
 /// The rights that these requests took.
@@ -86,44 +116,125 @@ async fn gateway_is(world: &World, reason: &str) {
         .await;
 }
 
+/// Everything for which the operator has a right, at least once. It holds its Lease meanwhile.
+async fn exercise(world: &mut World) {
+    script::create(world).await;
+    script::migrate(world).await;
+
+    disturb::<Deployment>(world, "edge-edge").await;
+    disturb::<Service>(world, "edge-edge").await;
+    disturb::<ServiceAccount>(world, "edge-edge").await;
+    disturb::<Role>(world, "edge-edge").await;
+    disturb::<RoleBinding>(world, "edge-edge").await;
+
+    // The same transition twice is one Event, counted.
+    for path in ["/a", "/b"] {
+        gateway_is(world, "AsSpecified").await;
+        world.agents[0].freeze(true);
+        let routes = json!([{"name": "more", "match": {"pathPrefix": path}}]);
+        let api = world.api::<Gateway>();
+        let patch = Patch::Merge(json!({"spec": {"routes": routes}}));
+        api.patch("edge", &PatchParams::default(), &patch).await.unwrap();
+        gateway_is(world, "WaitingForEdge").await;
+        world.agents[0].freeze(false);
+    }
+    gateway_is(world, "AsSpecified").await;
+}
+
 #[test]
 fn what_is_granted_is_what_is_used() {
     runtime().block_on(async {
-        let world = World::new().await;
-        let spec = json!({"image": "fleet:1"});
-        world.create::<StomatonService>(json!({"metadata": {"name": "shop"}, "spec": spec})).await;
-        world.plan("shop", "content", ramp(&[500, 1000], "0s")).await;
-        let id = world.compiled("content").await;
-        for permille in [500, 1000] {
-            world.route("shop", "content", "acknowledged weight", |r| r.weights.applied == permille).await;
-            world.answers(&id, 40, 0);
+        let mut world = World::bare().await;
+        world.grant_lease().await;
+        let mut pods = tokio::task::JoinSet::new();
+        pods.spawn(script::kubelet(world.client.clone(), world.namespace.clone()));
+        let _operator = Operator::start(world.clients(), world.elected("a", LEASE));
+        exercise(&mut world).await;
+
+        let (granted, used_here) = (granted(), used(&world.requests()));
+        let words = |rights: Vec<&Right>| {
+            rights.into_iter().map(|(_, resource, verb)| format!("{verb} {resource}")).collect::<Vec<_>>()
+        };
+        let nothing = Vec::<String>::new();
+        assert_eq!(words(granted.difference(&used_here).collect()), nothing, "granted and not used");
+        // Of all tests that ran before this one or run beside it.
+        let used_anywhere = used(&world.requests_anywhere());
+        assert_eq!(words(used_anywhere.difference(&granted).collect()), nothing, "used and not granted");
+    });
+}
+
+/// Short, so that it is renewed while the test looks.
+const LEASE: Duration = Duration::from_secs(3);
+/// Operators that run at the same time.
+const AT_ONCE: usize = 6;
+
+/// The exercise by an operator that lacks one right. Gives the request that was refused, or none.
+async fn without(number: usize, right: &Right) -> Option<String> {
+    let mut world = World::bare().await;
+    let name = format!("without-{number}");
+    let user = format!("system:serviceaccount:stomaton-system:{name}");
+    for mut object in rights() {
+        let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+        object["metadata"]["name"] = json!(name);
+        object["metadata"]["namespace"] = json!(world.namespace);
+        if kind.ends_with("Role") {
+            object = reduced(&object, right);
         }
-        world.route("shop", "content", "end", |r| r.phase == Phase::Done).await;
-
-        disturb::<Deployment>(&world, "edge-edge").await;
-        disturb::<Service>(&world, "edge-edge").await;
-        disturb::<ServiceAccount>(&world, "edge-edge").await;
-        disturb::<Role>(&world, "edge-edge").await;
-        disturb::<RoleBinding>(&world, "edge-edge").await;
-
-        // The same transition twice is one Event, counted.
-        for path in ["/a", "/b"] {
-            gateway_is(&world, "AsSpecified").await;
-            world.agents[0].freeze(true);
-            let routes = json!([{"name": "more", "match": {"pathPrefix": path}}]);
-            let api = world.api::<Gateway>();
-            let patch = Patch::Merge(json!({"spec": {"routes": routes}}));
-            api.patch("edge", &PatchParams::default(), &patch).await.unwrap();
-            gateway_is(&world, "WaitingForEdge").await;
-            world.agents[0].freeze(false);
+        if kind.ends_with("Binding") {
+            object["roleRef"]["name"] = json!(name);
+            object["subjects"][0]["name"] = json!(name);
         }
-        gateway_is(&world, "AsSpecified").await;
-        world.assert_nothing_written().await;
+        match kind.as_str() {
+            "ClusterRole" => create_cluster_wide::<ClusterRole>(&world.client, object).await,
+            "ClusterRoleBinding" => create_cluster_wide::<ClusterRoleBinding>(&world.client, object).await,
+            "Role" => drop(world.create::<Role>(object).await),
+            "RoleBinding" => drop(world.create::<RoleBinding>(object).await),
+            _ => {}
+        }
+    }
+    // The API server learns of new rights a moment later; a refusal before that would prove nothing.
+    for (group, resource, verb) in granted().iter().filter(|r| *r != right) {
+        may(&world, &user, group, resource, verb).await;
+    }
+    let mut pods = tokio::task::JoinSet::new();
+    pods.spawn(script::kubelet(world.client.clone(), world.namespace.clone()));
+    let wire = Wire::default();
+    let _operator = Operator::start(clients(&world.server, &user, &wire), world.elected("a", LEASE));
+    tokio::select! {
+        refused = wire.is_refused() => Some(refused),
+        () = exercise(&mut world) => None,
+    }
+}
 
-        let (granted, used) = (granted(), used(&world.requests()));
-        let idle: Vec<_> =
-            granted.difference(&used).map(|(_, resource, verb)| format!("{verb} {resource}")).collect();
-        assert_eq!(idle, Vec::<String>::new(), "granted and not used");
-        assert_eq!(used.difference(&granted).collect::<Vec<_>>(), Vec::<&Right>::new(), "refused");
+/// Waits until this user may do that.
+async fn may(world: &World, user: &str, group: &str, resource: &str, verb: &str) {
+    let reviews: Api<SubjectAccessReview> = Api::all(world.client.clone());
+    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    let name = if resource == "leases" { leader::LEASE } else { "" };
+    let attributes = json!({
+        "namespace": world.namespace, "group": group, "resource": resource, "subresource": subresource,
+        "verb": verb, "name": name,
+    });
+    let body = json!({"metadata": {}, "spec": {"user": user, "resourceAttributes": attributes}});
+    let review: SubjectAccessReview = serde_json::from_value(body).unwrap();
+    world
+        .eventually("the rights of the test", async || {
+            let answer = reviews.create(&PostParams::default(), &review).await.unwrap();
+            if answer.status.is_some_and(|status| status.allowed) { Ok(()) } else { Err(verb.to_owned()) }
+        })
+        .await;
+}
+
+#[test]
+fn without_any_one_right_something_is_refused() {
+    runtime().block_on(async {
+        let granted = granted();
+        let tried = futures::stream::iter(granted.iter().enumerate())
+            .map(async |(number, right)| (right, without(number, right).await));
+        let tried: Vec<_> = tried.buffer_unordered(AT_ONCE).collect().await;
+        let idle = tried.iter().filter(|(_, refused)| refused.is_none());
+        let idle: Vec<_> = idle.map(|((_, resource, verb), _)| format!("{verb} {resource}")).collect();
+        assert_eq!(idle, Vec::<String>::new(), "nothing is refused without");
+        println!("{} rights, each taken away once", tried.len());
     });
 }

@@ -1,16 +1,18 @@
 //! A namespace on a real API server with the whole operator in it, and edge pods that are simulated: each answers
 //! on a loopback address of its own as an agent would, from the real EdgeConfig and EdgeWeights.
 
+use crate::wire::Wire;
 use axum::{Router, body::Body, extract::State, routing::get};
 use e2e::cluster::api::ApiServer;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::{
     core::v1::{Namespace, Pod},
-    rbac::v1::{ClusterRole, ClusterRoleBinding},
+    rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ListParams, Patch, PatchParams, PostParams},
+    client::ClientBuilder,
     runtime::{WatchStreamExt, watcher},
 };
 use serde::de::DeserializeOwned;
@@ -32,19 +34,20 @@ use stomaton_crds::{
 };
 use stomaton_operator::{
     args::Settings,
-    run::{Clients, serve},
+    leader::Election,
+    run::{self, Clients, serve},
 };
 use tokio::{
     runtime::Runtime,
     sync::{Notify, oneshot},
-    task::JoinHandle,
+    task::JoinSet,
 };
 
 /// Longest a test waits for anything.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Who the operator is in tests: with exactly the rights that the installation gives it.
-const OPERATOR: &str = "system:serviceaccount:stomaton-system:stomaton-operator";
+pub const OPERATOR: &str = "system:serviceaccount:stomaton-system:stomaton-operator";
 
 /// One runtime for all tests of a file: connections to the API server outlive the test that made them.
 pub fn runtime() -> &'static Runtime {
@@ -75,9 +78,7 @@ async fn install(client: &Client) {
         let wait = kube::runtime::wait::await_condition(api.clone(), &name, established);
         tokio::time::timeout(PATIENCE, wait).await.unwrap().unwrap();
     }
-    let rights = include_str!("../../../manifests/install/rbac.yaml");
-    for document in rights.split("\n---\n") {
-        let object: Value = serde_saphyr::from_str(document).unwrap();
+    for object in rights() {
         match object["kind"].as_str() {
             Some("ClusterRole") => create_cluster_wide::<ClusterRole>(client, object).await,
             Some("ClusterRoleBinding") => create_cluster_wide::<ClusterRoleBinding>(client, object).await,
@@ -86,7 +87,22 @@ async fn install(client: &Client) {
     }
 }
 
-async fn create_cluster_wide<K>(client: &Client, object: Value)
+/// Clients of an operator that is `user`, over this wire.
+pub fn clients(server: &ApiServer, user: &str, wire: &Wire) -> Clients {
+    let mut config = server.config_as(user, &["system:authenticated"]);
+    // As the operator makes its own.
+    config.default_retry = false;
+    let client = || ClientBuilder::try_from(config.clone()).unwrap().with_layer(wire).build();
+    Clients { client: client(), urgent: client(), lease: client() }
+}
+
+/// The documents of manifests/install/rbac.yaml.
+pub fn rights() -> Vec<Value> {
+    let documents = include_str!("../../../manifests/install/rbac.yaml").split("\n---\n");
+    documents.map(|document| serde_saphyr::from_str(document).unwrap()).collect()
+}
+
+pub async fn create_cluster_wide<K>(client: &Client, object: Value)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + serde::Serialize,
 {
@@ -99,8 +115,41 @@ pub struct World {
     pub client: Client,
     pub namespace: String,
     pub agents: Vec<Agent>,
-    server: Arc<ApiServer>,
-    operator: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    pub server: Arc<ApiServer>,
+    operator: Option<Operator>,
+}
+
+/// An operator in this process.
+pub struct Operator {
+    stop: oneshot::Sender<()>,
+    /// One task; ended with this.
+    task: JoinSet<Result<(), run::Error>>,
+}
+
+impl Operator {
+    pub fn start(clients: Clients, settings: Settings) -> Self {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stop_signal = async { drop(stopped.await) }.boxed().shared();
+        let mut task = JoinSet::new();
+        task.spawn(serve(clients, settings, None, stop_signal));
+        Self { stop, task }
+    }
+
+    /// Ends it as a crash would: without a chance to finish anything.
+    pub async fn crash(mut self) {
+        self.task.shutdown().await;
+    }
+
+    /// Ends it as SIGTERM would, and gives how it ended.
+    pub async fn stop(mut self) -> Result<(), run::Error> {
+        let _ = self.stop.send(());
+        self.task.join_next().await.unwrap().unwrap()
+    }
+
+    /// Waits until it ends by itself, and gives why.
+    pub async fn end(mut self) -> Result<(), run::Error> {
+        tokio::time::timeout(PATIENCE, self.task.join_next()).await.unwrap().unwrap().unwrap()
+    }
 }
 
 impl World {
@@ -108,24 +157,28 @@ impl World {
     /// `search`, the operator, and two edge pods that acknowledge at once.
     pub async fn new() -> Self {
         let mut world = Self::bare().await;
-        for name in ["monolith", "content"] {
-            world.service(name).await;
-        }
-        world
-            .create::<stomaton_crds::v1alpha1::Gateway>(json!({
-                "metadata": { "name": "edge" },
-                "spec": {
-                    "replicas": 2, "defaultBackend": { "name": "monolith" },
-                    "routes": [
-                        { "name": "content", "match": { "pathPrefix": "/api/v1/content" } },
-                        { "name": "search", "match": { "pathPrefix": "/api/v1/search" } },
-                    ],
-                },
-            }))
-            .await;
+        world.fleet().await;
         world.start_operator().await;
         world.start_agents().await;
         world
+    }
+
+    /// Makes a monolith and a service that have endpoints, and a Gateway `edge` with the routes `content` and `search`.
+    pub async fn fleet(&self) {
+        for name in ["monolith", "content"] {
+            self.service(name).await;
+        }
+        self.create::<stomaton_crds::v1alpha1::Gateway>(json!({
+            "metadata": { "name": "edge" },
+            "spec": {
+                "replicas": 2, "defaultBackend": { "name": "monolith" },
+                "routes": [
+                    { "name": "content", "match": { "pathPrefix": "/api/v1/content" } },
+                    { "name": "search", "match": { "pathPrefix": "/api/v1/search" } },
+                ],
+            },
+        }))
+        .await;
     }
 
     /// A namespace with nothing but the operator.
@@ -135,8 +188,29 @@ impl World {
         world
     }
 
-    async fn bare() -> Self {
-        let server = api_server().await;
+    /// A namespace with nothing in it.
+    pub async fn bare() -> Self {
+        Self::on(api_server().await).await
+    }
+
+    /// A namespace with nothing in it, on an API server that nobody else uses.
+    pub async fn alone() -> Self {
+        let server = ApiServer::start().await.unwrap();
+        install(&server.client()).await;
+        Self::on(Arc::new(server)).await
+    }
+
+    /// Kills the API server of this world [`alone`](Self::alone).
+    pub fn interrupt(&mut self) {
+        Arc::get_mut(&mut self.server).unwrap().interrupt().unwrap();
+    }
+
+    /// Starts it again.
+    pub async fn resume(&mut self) {
+        Arc::get_mut(&mut self.server).unwrap().resume().await.unwrap();
+    }
+
+    async fn on(server: Arc<ApiServer>) -> Self {
         let client = server.client();
         let namespace = create_namespace(&client).await;
         Self { client, namespace, agents: Vec::new(), server, operator: None }
@@ -193,29 +267,55 @@ impl World {
     }
 
     pub async fn start_operator(&mut self) {
-        let (stop, stopped) = oneshot::channel::<()>();
-        let stop_signal = async { drop(stopped.await) }.boxed().shared();
-        let settings = Settings {
+        self.operator = Some(Operator::start(self.clients(), self.settings()));
+    }
+
+    /// What the operator of this namespace is told.
+    pub fn settings(&self) -> Settings {
+        Settings {
             namespace: Some(self.namespace.clone()),
             resync: Duration::from_secs(1),
             ..Settings::default()
-        };
-        let client = || self.server.client_as(OPERATOR, &["system:authenticated"]).unwrap();
-        let clients = Clients { client: client(), urgent: client() };
-        let task = tokio::spawn(async move { serve(clients, settings, None, stop_signal).await.unwrap() });
-        self.operator = Some((stop, task));
+        }
+    }
+
+    /// The same for one of several that stand by for each other; `name` says which.
+    pub fn elected(&self, name: &str, lease: Duration) -> Settings {
+        let election = Election { namespace: self.namespace.clone(), identity: name.into(), lease };
+        Settings { election: Some(election), ..self.settings() }
+    }
+
+    /// Clients of the operator, with exactly the rights of the installation.
+    pub fn clients(&self) -> Clients {
+        self.clients_on(&Wire::default())
+    }
+
+    /// The same, over this wire.
+    pub fn clients_on(&self, wire: &Wire) -> Clients {
+        clients(&self.server, OPERATOR, wire)
+    }
+
+    /// Gives the operator the rights on its Lease that the installation gives it in its own namespace.
+    pub async fn grant_lease(&self) {
+        for mut object in rights() {
+            object["metadata"]["namespace"] = json!(self.namespace);
+            match object["kind"].as_str() {
+                Some("Role") => drop(self.create::<Role>(object).await),
+                Some("RoleBinding") => drop(self.create::<RoleBinding>(object).await),
+                _ => {}
+            }
+        }
     }
 
     /// Ends the operator as a crash would: without a chance to finish anything.
     pub async fn kill_operator(&mut self) {
-        if let Some((_stop, task)) = self.operator.take() {
-            task.abort();
-            let _ = task.await;
+        if let Some(operator) = self.operator.take() {
+            operator.crash().await;
         }
     }
 
     /// Gives each edge pod that the Deployment made an address and an agent behind it.
-    async fn start_agents(&mut self) {
+    pub async fn start_agents(&mut self) {
         let pods: Api<Pod> = self.api();
         let labelled = ListParams::default().labels("app.kubernetes.io/component=edge");
         let made = self
@@ -270,10 +370,20 @@ impl World {
         (writes, looks.count())
     }
 
+    /// Every answered request of an operator with the rights of the installation, in any namespace.
+    pub fn requests_anywhere(&self) -> Vec<Value> {
+        let log = std::fs::read_to_string(self.server.audit_log()).unwrap();
+        let lines = log.lines().filter(|line| line.contains(OPERATOR));
+        let requests = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        requests.filter(|r| r["impersonatedUser"]["username"] == OPERATOR).collect()
+    }
+
     /// Every answered request of the operator in this namespace, from the API server's audit log.
     pub fn requests(&self) -> Vec<Value> {
         let log = std::fs::read_to_string(self.server.audit_log()).unwrap();
-        let requests = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        // Most lines are of other tests: looking for the name is much cheaper than reading them.
+        let lines = log.lines().filter(|line| line.contains(&self.namespace));
+        let requests = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let ours = |r: &Value| {
             r["impersonatedUser"]["username"] == OPERATOR && r["objectRef"]["namespace"] == *self.namespace
         };
@@ -368,6 +478,8 @@ async fn create_namespace(client: &Client) -> String {
 pub struct Agent {
     pub address: Ipv4Addr,
     shared: Arc<Shared>,
+    /// What it does; ended with it.
+    _tasks: JoinSet<()>,
 }
 
 #[derive(Default)]
@@ -392,8 +504,9 @@ impl Agent {
             EdgeState { pod: pod.into(), boot: "first".into(), ..EdgeState::default() };
         let listener = tokio::net::TcpListener::bind((address, EDGE_STATE_PORT)).await.unwrap();
         let router = Router::new().route("/v1/state", get(stream)).with_state(shared.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        tokio::spawn(follow::<EdgeConfig>(
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        tasks.spawn(follow::<EdgeConfig>(
             client.clone(),
             namespace.to_owned(),
             shared.clone(),
@@ -401,7 +514,7 @@ impl Agent {
                 applied.config = applied.config.max(config.spec.revision);
             },
         ));
-        tokio::spawn(follow::<EdgeWeights>(
+        tasks.spawn(follow::<EdgeWeights>(
             client,
             namespace.to_owned(),
             shared.clone(),
@@ -409,7 +522,7 @@ impl Agent {
                 applied.weights = applied.weights.max(weights.spec.revision);
             },
         ));
-        Self { address, shared }
+        Self { address, shared, _tasks: tasks }
     }
 
     /// Answers of the service that this pod gave.
