@@ -138,6 +138,14 @@ impl Names {
                 }
             }
         }
+        // Weights of a route whose plan is gone stay until the next write, and nothing names them any more.
+        for weights in objects.iter().filter(|object| object["kind"] == "EdgeWeights") {
+            for id in weights["spec"]["routes"].as_object().into_iter().flat_map(Map::keys) {
+                if names.iter().all(|(from, _)| from != id) {
+                    names.push((id.clone(), "ID-of-a-route-that-is-gone".to_owned()));
+                }
+            }
+        }
         names.retain(|(from, _)| !from.is_empty() && from != "None");
         names.sort_by_key(|(from, _)| std::cmp::Reverse(from.len()));
         Self(names)
@@ -162,11 +170,22 @@ impl Names {
     }
 
     fn replaced(&self, text: &str) -> String {
-        if text.parse::<jiff::Timestamp>().is_ok() {
-            return "TIME".to_owned();
-        }
-        self.0.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+        let text = without_moments(text);
+        self.0.iter().fold(text, |text, (from, to)| text.replace(from, to))
     }
+}
+
+/// A text, or a sentence in it, without the times and the numbers of answers that it names.
+fn without_moments(text: &str) -> String {
+    let mut words: Vec<&str> = text.split(' ').collect();
+    for i in 0..words.len() {
+        if words[i].parse::<jiff::Timestamp>().is_ok() {
+            words[i] = "TIME";
+        } else if words.get(i + 1).is_some_and(|next| next.starts_with("answers")) {
+            words[i] = "SOME";
+        }
+    }
+    words.join(" ")
 }
 
 fn text(value: &Value) -> String {

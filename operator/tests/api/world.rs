@@ -6,6 +6,7 @@ use axum::{Router, body::Body, extract::State, routing::get};
 use e2e::cluster::api::ApiServer;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::{
+    coordination::v1::Lease,
     core::v1::{Namespace, Pod},
     rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
 };
@@ -35,6 +36,7 @@ use stomaton_crds::{
 use stomaton_operator::{
     args::Settings,
     leader::Election,
+    leader::LEASE,
     run::{self, Clients, serve},
 };
 use tokio::{
@@ -305,6 +307,12 @@ impl World {
                 _ => {}
             }
         }
+        // The API server hears of a grant as everybody does: by a watch.
+        let leases = Api::<Lease>::namespaced(self.clients().lease, &self.namespace);
+        self.eventually("right to read the Lease", async || {
+            leases.get_opt(LEASE).await.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
     }
 
     /// Ends the operator as a crash would: without a chance to finish anything.
