@@ -35,6 +35,9 @@ test-cluster: ## That the local cluster starts, survives kills and leaves nothin
 bench-operator: ## What 500 services cost the operator: target/reports/bench-operator.json (5 minutes)
 	cargo bench --workspace --profile dev --bench operator
 
+test-crash: tools ## That a crash of the operator at any single write leaves no trace (some minutes)
+	$(TEST) --test api -- --ignored --nocapture crash
+
 crds: ## Write manifests/crds from the types
 	cargo build --workspace && "$${CARGO_TARGET_DIR:-target}/debug/crdgen" manifests/crds
 

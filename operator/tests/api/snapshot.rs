@@ -159,6 +159,12 @@ impl Names {
                 }
                 let entries = std::mem::take(map);
                 for (key, mut value) in entries {
+                    if key == "history" {
+                        // Who finds a write whose record was lost says so; what happened is the same.
+                        value.as_array_mut().into_iter().flatten().for_each(|entry| {
+                            entry.as_object_mut().map(|entry| entry.remove("message"));
+                        });
+                    }
                     self.apply(&mut value);
                     map.insert(self.replaced(&key), value);
                 }
