@@ -2,6 +2,7 @@
 //! the API server that fails, to 15 s only: when it is back, nothing else would wake the object.
 //! The rule is pure over a map and a moment; [`Backoff`] adds the lock and the jitter.
 
+use kube::runtime::utils::ResetTimerBackoff;
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
@@ -58,6 +59,35 @@ impl Backoff {
     }
 }
 
+/// Waits of a watch that fails: 0.8 s, doubling to 10 s. What kube takes for it grows to 30 s, and for so long nobody
+/// would hear that the API server is back.
+pub fn of_watch() -> ResetTimerBackoff<Doubling> {
+    // Only a watch that held for two minutes has recovered: one that fails after each list must not list all the time.
+    ResetTimerBackoff::new(Doubling(FIRST_OF_WATCH), Duration::from_secs(120))
+}
+
+const FIRST_OF_WATCH: Duration = Duration::from_millis(800);
+const LONGEST_OF_WATCH: Duration = Duration::from_secs(10);
+
+/// Waits that double; the next one is inside.
+pub struct Doubling(Duration);
+
+impl Iterator for Doubling {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let wait = self.0;
+        self.0 = (wait * 2).min(LONGEST_OF_WATCH);
+        Some(jittered(wait))
+    }
+}
+
+impl kube::runtime::utils::Backoff for Doubling {
+    fn reset(&mut self) {
+        self.0 = FIRST_OF_WATCH;
+    }
+}
+
 /// `wait`, a tenth more or less by chance, so that what failed together does not come back together.
 pub fn jittered(wait: Duration) -> Duration {
     wait.mul_f64(0.9 + 0.2 * fastrand::f64())
@@ -100,6 +130,14 @@ mod tests {
         failures.failed("gone", Reason::Invalid, now);
         failures.failed("new", Reason::Invalid, now + FORGET);
         assert_eq!(failures.0.keys().collect::<Vec<_>>(), ["new"]);
+    }
+
+    #[test]
+    fn a_watch_waits_ten_seconds_at_most() {
+        let rounded: Vec<f64> = of_watch().take(7).map(|wait| wait.as_secs_f64()).collect();
+        for (wait, about) in rounded.iter().zip([0.8, 1.6, 3.2, 6.4, 10.0, 10.0, 10.0]) {
+            assert!((wait / about - 1.0).abs() < 0.11, "{rounded:?}");
+        }
     }
 
     #[test]

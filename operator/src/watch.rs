@@ -8,7 +8,7 @@
 //! end the list, and with it the kind. Children come as metadata: passes read what they need live, so a cache can
 //! never make a pass decide from the past.
 
-use crate::{context::Context, metrics::Metrics};
+use crate::{backoff, context::Context, metrics::Metrics};
 use futures::{Stream, StreamExt, future};
 use kube::{
     Api, Resource, ResourceExt,
@@ -192,7 +192,7 @@ where
     let (metrics, watches) = (ctx.metrics.clone(), ctx.watches.clone());
     watches.starting(&watch);
     watcher(api, config.page_size(PAGE))
-        .default_backoff()
+        .backoff(backoff::of_watch())
         .inspect(move |event| watches.heard(&watch, event, Instant::now()))
         .filter(move |event| future::ready(sound(event, &kind, &metrics)))
         // Half of an object's bytes, and nobody here reads them.
