@@ -50,4 +50,4 @@ cluster-up: ## Start the local cluster
 cluster-down: ## Stop the local cluster and leave nothing of it
 	$(E2E) cluster down
 
-.PHONY: help demo test lint test-unit test-api test-e2e test-cluster bench-operator crds tools cluster-up cluster-down
+.PHONY: help demo test lint test-unit test-api test-e2e test-cluster test-crash bench-operator crds tools cluster-up cluster-down
