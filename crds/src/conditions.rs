@@ -19,6 +19,10 @@ pub enum Type {
     Stalled,
     /// What every running edge pod acknowledged is what the spec says.
     Programmed,
+    /// Every Secret and ConfigMap that the spec names is there, with every key.
+    SecretsReady,
+    /// Every service that the spec depends on may be called and is ready.
+    DependenciesReady,
 }
 
 impl Type {
@@ -29,6 +33,8 @@ impl Type {
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
             Self::Programmed => "Programmed",
+            Self::SecretsReady => "SecretsReady",
+            Self::DependenciesReady => "DependenciesReady",
         }
     }
 }
@@ -68,6 +74,27 @@ pub enum Reason {
     NoEndpoints,
     /// The monolith has no ready endpoint: traffic cannot be taken back.
     MonolithDown,
+    /// The spec asks for something that whoever decides on it has not allowed: whoever runs the operator, or, for a
+    /// reference into another namespace, a ReferenceGrant there.
+    NotAllowed,
+    /// A new revision failed, and the last good one was brought back.
+    RolledBackRevision,
+    /// `scaling.triggers` needs KEDA, which the cluster does not have.
+    KedaMissing,
+    /// Traffic still comes: the service is not taken down, or not to nothing, under it.
+    InUse,
+    /// The object is being deleted, and its children before it.
+    Deleting,
+    /// A Secret or ConfigMap that the spec names does not exist.
+    MissingSecret,
+    /// A Secret that the spec names lacks a key.
+    MissingKey,
+    /// The operator was not given the right to read Secrets and ConfigMaps in a namespace.
+    NoGrant,
+    /// A service that the spec depends on is not ready.
+    WaitingForDependency,
+    /// Services depend on each other in a circle.
+    DependencyCycle,
     /// An API call failed; it is tried again.
     ApiError,
 }
@@ -92,6 +119,16 @@ impl Reason {
             Self::AttemptsExhausted => "AttemptsExhausted",
             Self::NoEndpoints => "NoEndpoints",
             Self::MonolithDown => "MonolithDown",
+            Self::NotAllowed => "NotAllowed",
+            Self::RolledBackRevision => "RolledBackRevision",
+            Self::KedaMissing => "KedaMissing",
+            Self::InUse => "InUse",
+            Self::Deleting => "Deleting",
+            Self::MissingSecret => "MissingSecret",
+            Self::MissingKey => "MissingKey",
+            Self::NoGrant => "NoGrant",
+            Self::WaitingForDependency => "WaitingForDependency",
+            Self::DependencyCycle => "DependencyCycle",
             Self::ApiError => "ApiError",
         }
     }
@@ -153,16 +190,62 @@ pub fn condition(
     generation: Option<i64>,
     now: Timestamp,
 ) -> Condition {
-    let status = if status { "True" } else { "False" };
+    let finding = Finding {
+        kind,
+        truth: if status { Truth::True } else { Truth::False },
+        reason: summary.reason,
+        message: summary.message.clone(),
+    };
+    found(old, &finding, generation, now)
+}
+
+/// Whether a condition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truth {
+    /// It does.
+    True,
+    /// It does not.
+    False,
+    /// Nobody can tell.
+    Unknown,
+}
+
+impl Truth {
+    /// The status as it stands in an object.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// One thing that a pass found out, beside where the object stands as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is about.
+    pub kind: Type,
+    /// Whether it holds.
+    pub truth: Truth,
+    /// Why, from the closed set.
+    pub reason: Reason,
+    /// Why, for a person: what is wrong and what to do.
+    pub message: String,
+}
+
+/// The condition for `finding`; its transition time is that of `old` unless the status flips.
+pub fn found(old: &[Condition], finding: &Finding, generation: Option<i64>, now: Timestamp) -> Condition {
+    let (kind, status) = (finding.kind.as_str(), finding.truth.as_str());
     let since = old
         .iter()
-        .find(|c| c.type_ == kind.as_str() && c.status == status)
+        .find(|c| c.type_ == kind && c.status == status)
         .map_or_else(|| Time(now), |c| c.last_transition_time.clone());
     Condition {
-        type_: kind.as_str().to_owned(),
+        type_: kind.to_owned(),
         status: status.to_owned(),
-        reason: summary.reason.as_str().to_owned(),
-        message: summary.message.clone(),
+        reason: finding.reason.as_str().to_owned(),
+        message: finding.message.clone(),
         observed_generation: generation,
         last_transition_time: since,
     }

@@ -19,11 +19,28 @@ pub const GATEWAY: &str = "fleet.stomaton.com/gateway";
 /// no longer wanted is noticed.
 pub const APPLIED: &str = "fleet.stomaton.com/applied";
 
+/// Finalizer of a StomatonService whose children go in order, and not under traffic.
+pub const FINALIZER: &str = "fleet.stomaton.com/children";
+/// Annotation on a StomatonService's Service: which further children the operator may have made for it, so that those
+/// which are no longer wanted are found.
+pub const CHILDREN: &str = "fleet.stomaton.com/children";
+/// Annotation on a PersistentVolumeClaim that stays when its service goes: the StomatonService whose data it has, which
+/// takes it up again when it is made anew.
+pub const DATA_OF: &str = "fleet.stomaton.com/data-of";
+/// Annotation on pods: hash of the Secrets they were started with. Another value, another hash, new pods.
+pub const SECRETS_HASH: &str = "fleet.stomaton.com/secrets-hash";
+/// Annotation on pods: hash of the files and ConfigMaps they were started with.
+pub const CONFIG_HASH: &str = "fleet.stomaton.com/config-hash";
+
 /// Field manager of a controller for the children it makes: one per kind, so that ownership of a field says
 /// which controller set it.
 pub mod field_managers {
     /// Children of a StomatonService.
     pub const SERVICE: &str = "stomaton-service";
+    /// The number of pods of a StomatonService, while no autoscaler has it.
+    pub const REPLICAS: &str = "stomaton-replicas";
+    /// The finalizer of a StomatonService.
+    pub const FINALIZER: &str = "stomaton-finalizer";
     /// Children of a Gateway, EdgeConfig included.
     pub const GATEWAY: &str = "stomaton-gateway";
     /// EdgeWeights.

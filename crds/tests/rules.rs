@@ -116,6 +116,109 @@ fn a_deployed_service_has_an_image_and_an_external_one_a_reference() {
     }
 }
 
+/// A service that is right but for what `more` says.
+fn with(more: Value) -> StomatonService {
+    let mut spec = json!({ "image": "x" });
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    service(spec)
+}
+
+#[test]
+fn every_rule_of_a_service_refuses_and_says_why() {
+    let volume = |access: &str| json!([{ "name": "d", "mountPath": "/d", "size": "1Gi", "access": access }]);
+    let scaling = |fields: Value| json!({ "scaling": fields });
+    let file = |path: &str| json!({ "config": [{ "path": path, "content": "" }] });
+    let peer = |peer: Value| json!({ "networkPolicy": { "ingressFrom": [peer] } });
+    let target = |target: Value| json!({ "networkPolicy": { "egressTo": [target] } });
+    let pod = |fields: Value| json!({ "podTemplate": fields });
+    let cases = [
+        (json!({ "role": "External" }), "role External needs `external`"),
+        (json!({ "role": "External", "external": { "serviceName": "m" } }), "role External is not deployed"),
+        (json!({ "external": { "serviceName": "m" } }), "role External only"),
+        (json!({ "volumes": volume("ReadWriteOnce"), "replicas": 2 }), "allows one pod"),
+        (
+            json!({ "volumes": volume("ReadWriteOnce"), "scaling": { "max": 2, "cpuPercent": 50 } }),
+            "allows one pod",
+        ),
+        (json!({ "monitoring": { "port": "admin" } }), "must be `http` or the name of one of `ports`"),
+        (json!({ "ports": [{ "name": "http", "port": 1 }] }), "`http` is the name of `port`"),
+        (json!({ "ports": [{ "name": "a", "port": 1 }, { "name": "b", "port": 1 }] }), "the same number"),
+        (json!({ "env": [{ "name": "PORT", "value": "1" }] }), "set by the operator"),
+        (json!({ "envFrom": [{}] }), "one of the two"),
+        (json!({ "envFrom": [{ "secret": "s", "configMap": "c" }] }), "one of the two"),
+        (file("/etc/../passwd"), "no `.` or `..`"),
+        (file("/etc/./x"), "no `.` or `..`"),
+        (scaling(json!({ "min": 3, "max": 2, "cpuPercent": 50 })), "must not exceed"),
+        (scaling(json!({ "min": 0, "max": 2, "cpuPercent": 50 })), "needs `triggers`"),
+        (scaling(json!({ "max": 2 })), "say by what"),
+        (json!({ "disruption": { "maxUnavailable": 0 } }), "block every drain"),
+        (json!({ "disruption": { "maxUnavailable": "0%" } }), "block every drain"),
+        (json!({ "disruption": { "maxUnavailable": "101%" } }), "block every drain"),
+        (json!({ "rollout": { "maxSurge": 0 } }), "only when its successor is ready"),
+        (json!({ "serviceAuth": {} }), "not supported yet"),
+        (peer(json!({})), "name pods by `podLabels`"),
+        (target(json!({})), "one of the two"),
+        (target(json!({ "peer": { "podLabels": { "a": "b" } }, "cidr": "10.0.0.0/8" })), "one of the two"),
+        (target(json!({ "cidr": "10.0.0.1" })), "must be a network"),
+        (pod(json!({ "labels": { "app.kubernetes.io/name": "x" } })), "are the operator's"),
+        (pod(json!({ "annotations": { "fleet.stomaton.com/x": "x" } })), "are the operator's"),
+    ];
+    for (more, says) in cases {
+        let refused = words(validate_cel(&with(more.clone())));
+        assert!(refused.contains(says), "{more}: {refused}");
+    }
+    let both = json!({ "role": "External", "external": { "serviceName": "m", "address": "m.example.com" } });
+    for wrong in [json!({ "role": "External", "external": {} }), both] {
+        assert!(words(validate_cel(&service(wrong))).contains("one of the two"));
+    }
+}
+
+#[test]
+fn a_whole_service_is_accepted() {
+    let whole = json!({
+        "ports": [{ "name": "admin", "port": 9000 }],
+        "env": [{ "name": "A", "value": "1" }],
+        "secretEnv": [{ "name": "B", "secret": "s", "key": "k" }],
+        "envFrom": [{ "secret": "s" }, { "configMap": "c", "prefix": "C_" }],
+        "bindings": [{ "name": "mongodb", "secret": "m", "keys": [{ "key": "uri" }] }],
+        "config": [{ "path": "/etc/x/y.yaml", "content": "z" }],
+        "volumes": [{ "name": "d", "mountPath": "/d", "size": "1Gi", "access": "ReadWriteMany" }],
+        "dependsOn": [{ "name": "other", "namespace": "shared", "optional": true }],
+        "scaling": { "min": 0, "max": 4, "triggers": [{ "type": "cron", "metadata": {} }] },
+        "disruption": { "maxUnavailable": "25%" },
+        "rollout": { "maxSurge": 3 },
+        "networkPolicy": {
+            "ingressFrom": [{ "podLabels": { "a": "b" } }],
+            "egressTo": [{ "cidr": "10.0.0.0/8", "ports": [5432] }],
+        },
+        "monitoring": { "port": "admin" },
+        "podTemplate": { "labels": { "team": "x" }, "annotations": { "a": "b" }, "spec": { "hostname": "h" } },
+    });
+    assert_eq!(words(validate_cel(&with(whole))), "");
+    let one_pod = json!([{ "name": "d", "mountPath": "/d", "size": "1Gi" }]);
+    assert_eq!(words(validate_cel(&with(json!({ "volumes": one_pod, "replicas": 1 })))), "");
+}
+
+#[test]
+fn a_volume_keeps_its_storage_class() {
+    let class = |class: &str| {
+        with(json!({ "volumes": [{ "name": "d", "mountPath": "/d", "size": "1Gi", "storageClass": class }] }))
+    };
+    assert_eq!(words(validate_cel_update(&class("fast"), &class("fast"))), "");
+    assert!(
+        words(validate_cel_update(&class("slow"), &class("fast"))).contains("storage class can't change")
+    );
+}
+
+#[test]
+fn a_service_s_name_is_a_service_s_name() {
+    let named = |name: &str| object::<StomatonService>("StomatonService", name, json!({ "image": "x" }));
+    assert_eq!(words(validate_cel(&named("content-v2"))), "");
+    for name in ["2content", "content.v2"] {
+        assert!(words(validate_cel(&named(name))).contains("becomes a Service's name"), "{name}");
+    }
+}
+
 #[test]
 fn a_revision_never_decreases_and_never_changes_its_content() {
     assert_eq!(words(validate_cel_update(&weights(8, 100), &weights(7, 50))), "");

@@ -33,7 +33,14 @@ pub enum Error {
 impl Error {
     /// Whether the object is not there.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Refused { source: kube::Error::Api(status), .. } if status.is_not_found())
+        // By the code too: of a kind that is not served the API server says it in plain words, without a reason.
+        let is = |status: &kube::core::Status| status.is_not_found() || status.code == 404;
+        matches!(self, Self::Refused { source: kube::Error::Api(status), .. } if is(status))
+    }
+
+    /// Whether the operator does not have the right.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Refused { source: kube::Error::Api(status), .. } if status.code == 403)
     }
 
     /// Whether somebody else was faster: read again and decide anew.

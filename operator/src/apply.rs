@@ -7,6 +7,12 @@
 //!
 //! An object that has another owner, or none, is never adopted or patched.
 
+mod data;
+mod prune;
+
+pub use data::apply_data;
+pub use prune::{Kind, Record, prune};
+
 use crate::{api, context::Context, metrics::Verb};
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
@@ -89,13 +95,55 @@ where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     K: Clone + Debug + Serialize + DeserializeOwned,
 {
-    let (kind, name) = (K::kind(&()).into_owned(), wanted.name_any());
+    apply_when(ctx, manager, wanted, standing).await
+}
+
+/// As [`apply`], over the child as it was just read.
+pub async fn apply_over<K>(ctx: &Context, manager: &str, wanted: &K, live: Option<K>) -> Result<K, Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    K: Clone + Debug + Serialize + DeserializeOwned,
+{
+    let standing = standing(wanted, live.as_ref());
+    write_over(ctx, manager, wanted, live, standing).await
+}
+
+/// As [`apply`], where `standing` says what an object of that name is to us.
+async fn apply_when<K>(
+    ctx: &Context,
+    manager: &str,
+    wanted: &K,
+    standing: fn(&K, Option<&K>) -> Standing,
+) -> Result<K, Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    K: Clone + Debug + Serialize + DeserializeOwned,
+{
+    let (kind, name) = (K::kind(&()), wanted.name_any());
     let api = ctx.namespaced::<K>(&wanted.namespace().unwrap_or_default());
     let live = api::read(|| format!("read {kind} {name}"), api.get_opt(&name)).await?;
+    let standing = standing(wanted, live.as_ref());
+    write_over(ctx, manager, wanted, live, standing).await
+}
+
+/// Writes `wanted` over `live`, which is `standing` to us, if that changes anything.
+async fn write_over<K>(
+    ctx: &Context,
+    manager: &str,
+    wanted: &K,
+    live: Option<K>,
+    standing: Standing,
+) -> Result<K, Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    K: Clone + Debug + Serialize + DeserializeOwned,
+{
+    let (kind, name) = (K::kind(&()).into_owned(), wanted.name_any());
+    let api = ctx.namespaced::<K>(&wanted.namespace().unwrap_or_default());
     let encode = |source| Error::Encode { kind: kind.clone(), name: name.clone(), source };
     let mut body = with_hash(serde_json::to_value(wanted).map_err(encode)?);
     let params = PatchParams::apply(manager);
-    let (params, live) = match (standing(wanted, live.as_ref()), live) {
+    let (params, live) = match (standing, live) {
         (Standing::Foreign { owner }, _) => return Err(Error::NotOurs { kind, name, owner }),
         (Standing::Leaving, _) => return Err(Error::Leaving { kind, name }),
         (Standing::Ours, Some(live)) => (params.force(), Some(live)),
@@ -164,7 +212,7 @@ fn covers_field(field: &str, live: &Value, wanted: &Value) -> bool {
         (Value::Object(live), Value::Object(wanted)) => wanted.iter().all(|(name, wanted)| {
             // Amounts keep the field they are amounts of: `limits.memory`.
             let field = if matches!(field, "limits" | "requests") { field } else { name };
-            live.get(name).map_or(wanted.is_null(), |live| covers_field(field, live, wanted))
+            live.get(name).map_or_else(|| is_nothing(name, wanted), |live| covers_field(field, live, wanted))
         }),
         (Value::Array(live), Value::Array(wanted)) => match list_key(field, wanted) {
             Some(key) => wanted.iter().all(|wanted| {
@@ -182,14 +230,33 @@ fn covers_field(field: &str, live: &Value, wanted: &Value) -> bool {
     }
 }
 
+/// Whether the API server keeps nothing of `value`: it drops empty lists, texts and maps. An empty object that is no
+/// map (`emptyDir: {}`) says something.
+fn is_nothing(field: &str, value: &Value) -> bool {
+    const MAPS: [&str; 6] = ["nodeSelector", "labels", "annotations", "matchLabels", "limits", "requests"];
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty() && MAPS.contains(&field),
+        _ => false,
+    }
+}
+
 /// Key of the lists of our children that server-side apply merges by key; every other list is replaced whole.
 fn list_key(field: &str, wanted: &[Value]) -> Option<&'static str> {
     match field {
-        "containers" | "volumes" | "env" => Some("name"),
+        "containers" | "initContainers" | "volumes" | "env" | "imagePullSecrets" | "resourceClaims" => {
+            Some("name")
+        }
         "ownerReferences" => Some("uid"),
         "volumeMounts" => Some("mountPath"),
+        "volumeDevices" => Some("devicePath"),
+        "hostAliases" => Some("ip"),
+        "topologySpreadConstraints" => Some("topologyKey"),
         "ports" if wanted.iter().any(|port| port.get("containerPort").is_some()) => Some("containerPort"),
-        "ports" => Some("port"),
+        // Of a Service; those of a NetworkPolicy have no names and are one value.
+        "ports" if wanted.iter().all(|port| port.get("name").is_some()) => Some("port"),
         _ => None,
     }
 }
@@ -200,7 +267,7 @@ fn same_amount(a: &str, b: &str) -> bool {
 }
 
 /// An amount as people write it in resources (`500m`, `0.5`, `1.5Gi`), in billionths.
-fn amount(text: &str) -> Option<i128> {
+pub fn amount(text: &str) -> Option<i128> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let unit: i128 = match suffix {
@@ -212,10 +279,12 @@ fn amount(text: &str) -> Option<i128> {
         "M" => 1_000_000_000_000_000,
         "G" => 1_000_000_000_000_000_000,
         "T" => 1_000_000_000_000_000_000_000,
+        "P" => 1_000_000_000_000_000_000_000_000,
         "Ki" => 1_000_000_000 << 10,
         "Mi" => 1_000_000_000 << 20,
         "Gi" => 1_000_000_000 << 30,
         "Ti" => 1_000_000_000 << 40,
+        "Pi" => 1_000_000_000 << 50,
         _ => return None,
     };
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));

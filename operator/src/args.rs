@@ -2,7 +2,7 @@
 
 use crate::leader::Election;
 use clap::Parser;
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, net::SocketAddr, str::FromStr, time::Duration};
 use tracing_subscriber::EnvFilter;
 
 /// Moves routes from a monolith to services, and back by itself when users would be hurt.
@@ -46,6 +46,44 @@ pub struct Args {
     /// UID of the operator's pod: a pod of the same name is another one.
     #[arg(long, env = "POD_UID", value_name = "UID")]
     pub pod_uid: Option<String>,
+    /// ServiceAccounts that pods of StomatonServices may run as, with commas between them; `*` means any. Left out: none.
+    #[arg(long, env = "ALLOWED_SERVICE_ACCOUNTS", default_value = "", value_name = "NAMES")]
+    pub allowed_service_accounts: ServiceAccounts,
+}
+
+/// ServiceAccounts that pods may run as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceAccounts {
+    /// Any.
+    Any,
+    /// These only.
+    Only(BTreeSet<String>),
+}
+
+impl ServiceAccounts {
+    /// Whether pods may run as `name`.
+    pub fn allows(&self, name: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(names) => names.contains(name),
+        }
+    }
+}
+
+impl Default for ServiceAccounts {
+    fn default() -> Self {
+        Self::Only(BTreeSet::new())
+    }
+}
+
+impl FromStr for ServiceAccounts {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        let names: BTreeSet<String> =
+            text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(Into::into).collect();
+        Ok(if names.contains("*") { Self::Any } else { Self::Only(names) })
+    }
 }
 
 /// What the operator is told, checked.
@@ -67,12 +105,15 @@ pub struct Settings {
     pub pod: Option<String>,
     /// The election to win before anything is done; none: it works at once.
     pub election: Option<Election>,
+    /// ServiceAccounts that pods may run as.
+    pub service_accounts: ServiceAccounts,
 }
 
 impl Args {
     /// The settings these arguments mean.
     pub fn into_settings(self) -> Settings {
         let Self { edge_image, listen, namespace, log, resync, concurrency, .. } = self;
+        let service_accounts = self.allowed_service_accounts;
         let (pod, uid, lease) = (self.pod_name, self.pod_uid, self.lease_duration);
         let lease_namespace = self.lease_namespace.filter(|_| self.leader_elect);
         let election = lease_namespace.map(|namespace| Election {
@@ -80,7 +121,8 @@ impl Args {
             identity: identity(pod.as_deref(), uid.as_deref()),
             lease,
         });
-        Settings { edge_image, listen, namespace, log: log.to_string(), resync, concurrency, pod, election }
+        let log = log.to_string();
+        Settings { edge_image, listen, namespace, log, resync, concurrency, pod, election, service_accounts }
     }
 }
 
@@ -105,6 +147,7 @@ impl Default for Settings {
             concurrency: 8,
             pod: None,
             election: None,
+            service_accounts: ServiceAccounts::default(),
         }
     }
 }
@@ -135,6 +178,15 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn only_named_service_accounts_are_allowed() {
+        let allows = |text: &str, name: &str| text.parse::<ServiceAccounts>().unwrap().allows(name);
+        assert!(!allows("", "reader"));
+        assert!(allows("writer, reader", "reader"));
+        assert!(!allows("writer,reader", "read"));
+        assert!(allows("*", "reader"));
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! What all parts of the operator share. One [`Context`] a process, made in [`crate::run`].
 
 use crate::{
-    args::Settings, backoff::Backoff, edges::Edges, leader::Standing, metrics::Metrics, pulse::Pulse,
-    watch::Watches,
+    args::Settings, backoff::Backoff, edges::Edges, leader::Standing, metrics::Metrics, optional::Kinds,
+    pulse::Pulse, watch::Watches,
 };
 use k8s_openapi::NamespaceResourceScope;
-use kube::{Api, Client, Resource, runtime::events::Recorder};
+use kube::{
+    Api, Client, Resource,
+    api::{ApiResource, DynamicObject},
+    runtime::events::Recorder,
+};
 use std::sync::Arc;
 
 /// What all parts share.
@@ -30,6 +34,8 @@ pub struct Context {
     pub settings: Settings,
     /// What the edge pods serve.
     pub edges: Arc<Edges>,
+    /// Which kinds of other projects the cluster serves.
+    pub kinds: Arc<Kinds>,
 }
 
 impl Context {
@@ -50,5 +56,10 @@ impl Context {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
         Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Objects in `namespace` of a kind that is only known by its names.
+    pub fn dynamic(&self, namespace: &str, resource: &ApiResource) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, resource)
     }
 }

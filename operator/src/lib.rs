@@ -11,6 +11,7 @@
 //! - [`watch`]: streams of objects whose errors stay their own
 //! - [`api`]: every call in a timeout, every write counted
 //! - [`apply`]: server-side apply that writes nothing when nothing would change, and never to foreign objects
+//! - [`optional`]: kinds of other projects that may come and go; [`foreign`] what of them is written
 //! - [`weights`]: EdgeWeights by compare-and-swap
 //! - [`status`]: one status write a pass, if it says something new
 //! - [`backoff`]: how long to leave an object alone that cannot be reconciled
@@ -25,9 +26,11 @@ pub mod backoff;
 pub mod context;
 pub mod controllers;
 pub mod edges;
+pub mod foreign;
 pub mod http;
 pub mod leader;
 pub mod metrics;
+pub mod optional;
 pub mod pulse;
 pub mod rollback;
 pub mod run;

@@ -9,6 +9,7 @@ use crate::{
     edges::{self, Alarm, Edges},
     http,
     leader::{self, Candidate},
+    optional,
     pulse::Pulse,
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -132,6 +133,8 @@ fn start_work(parts: &mut Parts, ctx: Arc<Context>, alarms: mpsc::UnboundedRecei
     let stop = parts.stop.clone();
     let follow = edges::follow::run(ctx.clone());
     parts.start("the watch of edge pods", until(stop.clone(), follow).boxed());
+    let look = optional::follow(ctx.client.clone(), ctx.kinds.clone(), ctx.settings.resync);
+    parts.start("the discovery of optional kinds", until(stop.clone(), look).boxed());
     parts.start("the StomatonService controller", stomaton_service::run(ctx.clone(), stop.clone()).boxed());
     parts.start("the Gateway controller", gateway::run(ctx.clone(), stop.clone()).boxed());
     parts.start("the MigrationPlan controller", migration_plan::run(ctx, alarms, stop).boxed());
@@ -152,6 +155,7 @@ pub(crate) fn context(clients: Clients, settings: Settings, edges: Arc<Edges>) -
         backoff: Backoff::default(),
         settings,
         edges,
+        kinds: Arc::default(),
     }
 }
 

@@ -8,14 +8,15 @@
 //! end the list, and with it the kind. Children come as metadata: passes read what they need live, so a cache can
 //! never make a pass decide from the past.
 
-use crate::{backoff, context::Context, metrics::Metrics};
-use futures::{Stream, StreamExt, future};
+use crate::{backoff, context::Context, metrics::Metrics, optional::Optional};
+use futures::{Stream, StreamExt, future, stream::BoxStream};
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, Client, Resource, ResourceExt,
+    api::{ApiResource, DynamicObject},
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         Predicate, WatchStreamExt, predicates,
-        reflector::{self, Store},
+        reflector::{self, Store, store::Writer},
         watcher::{self, watcher},
     },
 };
@@ -23,7 +24,8 @@ use serde::de::DeserializeOwned;
 use std::{
     collections::BTreeMap,
     fmt::Debug,
-    sync::{Mutex, MutexGuard, PoisonError},
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -80,6 +82,10 @@ impl Watches {
         self.lock().insert(watch.to_owned(), Health::Starting);
     }
 
+    pub(crate) fn stopped(&self, watch: &str) {
+        self.lock().remove(watch);
+    }
+
     pub(crate) fn heard<T>(&self, watch: &str, event: &watcher::Result<watcher::Event<T>>, now: Instant) {
         let mut watches = self.lock();
         let Some(health) = watches.get_mut(watch) else { return };
@@ -111,6 +117,28 @@ where
     let events = alone(ctx, by, ctx.watched::<Guarded<K>>(), watcher::Config::default());
     let changed = predicates::generation.combine(predicates::finalizers);
     (store, events.reflect(writer).applied_objects().predicate_filter(changed, Default::default()))
+}
+
+/// As [`main`], for who must know of every change, of a status too: `heard` is told of each event after the store.
+pub fn main_heard<K, F>(
+    ctx: &Context,
+    by: &str,
+    mut heard: F,
+) -> (Store<Guarded<K>>, impl Stream<Item = watcher::Result<Guarded<K>>> + Send + use<K, F>)
+where
+    F: FnMut(&watcher::Event<Guarded<K>>) + Send + 'static,
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store::<Guarded<K>>();
+    let events = alone(ctx, by, ctx.watched::<Guarded<K>>(), watcher::Config::default());
+    let events = events.reflect(writer).inspect(move |event| {
+        if let Ok(event) = event {
+            heard(event);
+        }
+    });
+    let changed = predicates::generation.combine(predicates::finalizers);
+    (store, events.applied_objects().predicate_filter(changed, Default::default()))
 }
 
 /// Objects of another kind whose content the controller `by` needs: a store, and the stream that fills it. An object
@@ -163,6 +191,76 @@ where
     alone(ctx, by, ctx.watched::<PartialObjectMeta<K>>(), watcher::Config::default()).touched_objects()
 }
 
+/// Objects as metadata, of a kind that is only known by its names.
+pub type Erased = PartialObjectMeta<DynamicObject>;
+
+/// Children that carry `label`, of a kind that is only known by its names: a store, and the stream that fills it. They
+/// come at every change, of their status too, and when deleted.
+pub fn erased(
+    ctx: &Context,
+    by: &str,
+    resource: &ApiResource,
+    label: &str,
+) -> (Store<Erased>, BoxStream<'static, watcher::Result<Erased>>) {
+    let writer = Writer::new(resource.clone());
+    let store = writer.as_reader();
+    let events = Watching::new(ctx, by, resource).events(label);
+    (store, events.reflect(writer).touched_objects().boxed())
+}
+
+/// As [`erased`], of a kind that is watched only while the cluster serves it.
+pub fn erased_while_served(
+    ctx: &Context,
+    by: &str,
+    kind: Optional,
+    label: &'static str,
+) -> (Store<Erased>, BoxStream<'static, watcher::Result<Erased>>) {
+    let resource = kind.resource();
+    let writer = Writer::new(resource.clone());
+    let store = writer.as_reader();
+    let watching = Watching::new(ctx, by, &resource);
+    let (watches, name) = (ctx.watches.clone(), watching.name.clone());
+    let events =
+        ctx.kinds.while_served(kind, move || watching.events(label).boxed(), move || watches.stopped(&name));
+    (store, events.reflect(writer).touched_objects().boxed())
+}
+
+/// What it takes to watch a kind, now or later.
+struct Watching {
+    client: Client,
+    namespace: Option<String>,
+    resource: ApiResource,
+    name: String,
+    metrics: Arc<Metrics>,
+    watches: Arc<Watches>,
+}
+
+impl Watching {
+    fn new(ctx: &Context, by: &str, resource: &ApiResource) -> Self {
+        Self {
+            client: ctx.client.clone(),
+            namespace: ctx.settings.namespace.clone(),
+            resource: resource.clone(),
+            name: format!("{} for {by}", resource.plural),
+            metrics: ctx.metrics.clone(),
+            watches: ctx.watches.clone(),
+        }
+    }
+
+    fn events(
+        &self,
+        label: &str,
+    ) -> impl Stream<Item = watcher::Result<watcher::Event<Erased>>> + Send + use<> {
+        let api = match &self.namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &self.resource),
+            None => Api::all_with(self.client.clone(), &self.resource),
+        };
+        let config = watcher::Config::default().labels(label);
+        let (metrics, watches) = (self.metrics.clone(), self.watches.clone());
+        steady(api, config, self.resource.kind.clone(), self.name.clone(), metrics, watches)
+    }
+}
+
 /// A watch without the objects that do not fit their kind.
 fn fitting<K>(
     ctx: &Context,
@@ -189,7 +287,22 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let (kind, watch) = (K::kind(&()).into_owned(), format!("{} for {by}", K::plural(&())));
-    let (metrics, watches) = (ctx.metrics.clone(), ctx.watches.clone());
+    steady(api, config, kind, watch, ctx.metrics.clone(), ctx.watches.clone())
+}
+
+/// The watch itself.
+fn steady<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    kind: String,
+    watch: String,
+    metrics: Arc<Metrics>,
+    watches: Arc<Watches>,
+) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + use<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    K::DynamicType: Clone + Debug + Eq + Hash,
+{
     watches.starting(&watch);
     watcher(api, config.page_size(PAGE))
         .backoff(backoff::of_watch())

@@ -17,7 +17,10 @@ pub use migration_plan::{
     PlanSummary, Profile, RampStep, Rollback, RouteStatus, Transition, Weights,
 };
 pub use stomaton_service::{
-    EnvValue, External, Health, Role, StomatonService, StomatonServiceSpec, StomatonServiceStatus,
+    Access, Binding, BindingKey, ConfigFile, DataVolume, Dependency, Disruption, EnvFrom, EnvValue, External,
+    Health, Monitoring, NamedPort, NetworkMode, NetworkPolicy, OnDelete, OnFailure, Peer, Placement,
+    PodOverrides, Role, Rollout, Scaling, SecretEnv, ServiceAuth, Spread, StomatonService,
+    StomatonServiceSpec, StomatonServiceStatus, Target, Trigger,
 };
 
 use kube::KubeSchema;

@@ -40,6 +40,15 @@ fn what_is_no_longer_wanted_shows_in_the_hash() {
 }
 
 #[test]
+fn what_the_api_server_drops_is_no_difference() {
+    let wanted = json!({"spec": {"tolerations": [], "subdomain": "", "nodeSelector": {}}});
+    assert!(covers(&json!({"spec": {}}), &wanted));
+    for wanted in [json!({"emptyDir": {}}), json!({"hostIPC": false}), json!({"minReplicas": 0})] {
+        assert!(!covers(&json!({}), &wanted), "{wanted}");
+    }
+}
+
+#[test]
 fn amounts_are_compared_by_what_they_mean() {
     for (live, wanted) in [("500m", "0.5"), ("1Gi", "1024Mi"), ("1500m", "1.5"), ("2k", "2000")] {
         let amounts = |v: &str| json!({"resources": {"limits": {"cpu": v}}});

@@ -11,7 +11,8 @@ pub fn unfinished(deployment: &Deployment, words: Option<&str>) -> Option<Summar
     let wanted = deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
     let none = DeploymentStatus::default();
     let status = deployment.status.as_ref().unwrap_or(&none);
-    let because = words.map_or_else(String::new, |words| format!(": {words}"));
+    // A pod that is not even made cannot speak for itself: a quota, an unknown PriorityClass or ServiceAccount.
+    let because = words.or_else(|| refused(status)).map_or_else(String::new, |words| format!(": {words}"));
     let rolling =
         |message: String| Some(Summary { state: State::Reconciling, reason: Reason::RollingOut, message });
 
@@ -36,6 +37,21 @@ pub fn unfinished(deployment: &Deployment, words: Option<&str>) -> Option<Summar
     } else {
         None
     }
+}
+
+/// Why the API server makes no pods, in its words.
+fn refused(status: &DeploymentStatus) -> Option<&str> {
+    let conditions = status.conditions.iter().flatten();
+    let failure = conditions.into_iter().find(|c| c.type_ == "ReplicaFailure" && c.status == "True")?;
+    failure.message.as_deref()
+}
+
+/// Whether `deployment` gave up, and serves with fewer pods than it should. One that is given an older template again
+/// keeps the word of the failed one until the last pod of that is gone, although all of its own are there.
+pub fn failed(deployment: &Deployment) -> bool {
+    let wanted = deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
+    let status = deployment.status.as_ref();
+    status.is_some_and(|status| gave_up(status) && status.available_replicas.unwrap_or(0) < wanted)
 }
 
 /// Whether the Deployment waited for progress longer than its deadline.

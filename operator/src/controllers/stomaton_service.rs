@@ -3,15 +3,35 @@
 mod apply;
 mod build;
 mod conditions;
+mod count;
+mod finish;
 mod gather;
+mod in_use;
+mod kinds;
+mod revision;
+mod ripples;
 mod validate;
+mod watching;
 
 use super::{Reconcile, Stop, of_label};
 use crate::{api, apply as children, context::Context, status, watch};
+use apply::Before;
+use finish::Finish;
+use futures::{
+    StreamExt,
+    channel::mpsc::{self, UnboundedSender},
+    stream,
+};
+use gather::{
+    Gathered,
+    neighbours::{self, Neighbours},
+    sources::named,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Pod, Service},
+    core::v1::{PersistentVolumeClaim, Pod, Service},
+    networking::v1::NetworkPolicy,
 };
 use kube::{
     Resource, ResourceExt,
@@ -21,13 +41,16 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
-use std::{sync::Arc, time::Duration};
+use ripples::Ripples;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use stomaton_crds::{
-    conditions::{Reason, Summary},
+    conditions::{Finding, Reason, Summary},
     keys,
-    v1alpha1::StomatonService,
+    v1alpha1::{EdgeWeights, Gateway, MigrationPlan, Role, StomatonService},
 };
+use validate::{Deployed, Validated};
 use watch::Guarded;
+use watching::{News, Wake, Watching};
 
 /// Why a pass failed.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +61,9 @@ pub enum Error {
     /// A child is not as it should be.
     #[error(transparent)]
     Apply(#[from] children::Error),
+    /// The finalizer could not be set or taken away.
+    #[error(transparent)]
+    Finalizer(api::Error),
     /// The status could not be written.
     #[error(transparent)]
     Status(api::Error),
@@ -47,66 +73,232 @@ pub enum Error {
 enum Outcome {
     /// Nothing to deploy, or nothing that could be: the summary says which.
     Known(Summary),
+    /// The children are being taken down: these are left.
+    Leaving(Vec<String>),
     /// An External service that answers at this URL.
     External { url: String },
     /// Children are as wanted; this is what they say.
     Applied(Box<apply::Applied>),
+    /// Pods must not be made or replaced now; what runs is left as it is.
+    Held { why: Summary, deployment: Option<Box<Deployment>> },
     /// The pass could not be finished.
     Failed(Error),
 }
 
+/// A child whose end no watch brings, a ConfigMap where the watch began later, say, is looked for this often.
+const LEAVING: Duration = Duration::from_secs(5);
+
+/// What passes share.
+pub struct Shared {
+    known: kinds::Children,
+    store: Store<Guarded<StomatonService>>,
+    watching: Watching,
+    news: UnboundedSender<News>,
+}
+
+impl Shared {
+    /// Sees to it that a change of what `service` uses brings the next pass.
+    fn follow(&self, ctx: &Context, service: &StomatonService) {
+        if uses_sources(service) {
+            self.watching.watch(ctx, &service.namespace().unwrap_or_default(), &self.news);
+        }
+        if leaves_its_namespace(service) {
+            self.watching.watch_grants(ctx, &self.news);
+        }
+    }
+
+    /// The services around `service`, as they were heard of last.
+    fn neighbours(&self, service: &StomatonService) -> Neighbours {
+        let all = self.store.state();
+        neighbours::look(service, all.iter().filter_map(|object| object.0.as_ref().ok()))
+    }
+}
+
 impl Reconcile for StomatonService {
     type Error = Error;
-    type Shared = ();
+    type Shared = Shared;
 
     fn reason(error: &Error) -> Reason {
         match error {
-            Error::Gather(_) | Error::Status(_) => Reason::ApiError,
+            Error::Gather(_) | Error::Finalizer(_) | Error::Status(_) => Reason::ApiError,
             Error::Apply(error) => error.reason(),
         }
     }
 
-    async fn reconcile(&self, ctx: &Context, (): &()) -> Result<Option<Duration>, Error> {
-        if self.meta().deletion_timestamp.is_some() {
-            // The garbage collector takes the children; making them anew would fight it.
+    async fn reconcile(&self, ctx: &Context, shared: &Shared) -> Result<Option<Duration>, Error> {
+        if self.meta().deletion_timestamp.is_some() && !in_use::finalized(self) {
+            // Nothing was ever made, or all is taken down.
             return Ok(None);
         }
-        let outcome = pass(self, ctx).await.unwrap_or_else(Outcome::Failed);
-        let next = conditions::status(self, &outcome, Timestamp::now());
+        let Passed { outcome, findings, in_use } = match pass(self, ctx, shared).await {
+            Ok(Some(passed)) => passed,
+            Ok(None) => return Ok(None),
+            Err(error) => Passed { outcome: Outcome::Failed(error), findings: None, in_use: Vec::new() },
+        };
+        let next = conditions::status(self, &outcome, findings.as_deref(), &in_use, Timestamp::now());
         if status::write(ctx, self, self.status.as_ref(), &next).await.map_err(Error::Status)?.is_some() {
             let old = self.status.as_ref().map_or(&[][..], |s| &s.conditions);
             status::announce(ctx, self, old, &next.conditions).await;
         }
         match outcome {
             Outcome::Failed(error) => Err(error),
+            Outcome::Leaving(_) => Ok(Some(LEAVING)),
+            // A revision has just failed, and the status says so: only now may the last good one come back.
+            _ if next.failed_revision.is_some()
+                && next.failed_revision != self.status.as_ref().and_then(|s| s.failed_revision.clone()) =>
+            {
+                Ok(Some(Duration::ZERO))
+            }
             _ => Ok(None),
         }
     }
 }
 
-async fn pass(service: &StomatonService, ctx: &Context) -> Result<Outcome, Error> {
-    let gathered = gather::gather(ctx, service).await.map_err(Error::Gather)?;
-    let wanted = match validate::validate(service, &gathered) {
-        Ok(validate::Validated::Deployed(wanted)) => wanted,
-        Ok(validate::Validated::External { url }) => return Ok(Outcome::External { url }),
+/// What a pass found out.
+struct Passed {
+    /// As a whole.
+    outcome: Outcome,
+    /// One by one; none when the pass did not come so far.
+    findings: Option<Vec<Finding>>,
+    /// For whom the service stays although it should go.
+    in_use: Vec<String>,
+}
+
+/// One pass; none: the object is gone, and there is nothing to say any more.
+async fn pass(service: &StomatonService, ctx: &Context, shared: &Shared) -> Result<Option<Passed>, Error> {
+    // Before the first look: what changes after it is news.
+    shared.follow(ctx, service);
+    let around = in_use::gather(ctx, service).await.map_err(Error::Gather)?;
+    // Before anything else is read: what cannot be read must not keep a service that should go.
+    let in_use = match finish::finish(ctx, service, &around).await? {
+        Finish::NotAsked => Vec::new(),
+        Finish::InUse(by) => by,
+        Finish::Leaving(left) => {
+            let outcome = Outcome::Leaving(left);
+            return Ok(Some(Passed { outcome, findings: None, in_use: Vec::new() }));
+        }
+        Finish::Done if service.metadata.deletion_timestamp.is_some() => return Ok(None),
+        Finish::Done => Vec::new(),
+    };
+    let gathered = gather::gather(ctx, service, shared.neighbours(service), around).await;
+    let gathered = gathered.map_err(Error::Gather)?;
+    let (outcome, findings) = match validate::validate(service, &gathered) {
+        Ok(Validated::Deployed(wanted)) => {
+            let findings = wanted.findings();
+            (deploy(service, ctx, shared, *wanted, gathered).await?, findings)
+        }
+        Ok(Validated::External { url }) => (Outcome::External { url }, Vec::new()),
+        Err(problem) => (Outcome::Known(problem), Vec::new()),
+    };
+    Ok(Some(Passed { outcome, findings: Some(findings), in_use }))
+}
+
+async fn deploy(
+    service: &StomatonService,
+    ctx: &Context,
+    shared: &Shared,
+    wanted: Deployed,
+    gathered: Gathered,
+) -> Result<Outcome, Error> {
+    let prepared = match build::build(&wanted) {
+        Ok(prepared) => prepared,
         Err(problem) => return Ok(Outcome::Known(problem)),
     };
-    let prepared = build::build(&wanted);
-    Ok(Outcome::Applied(Box::new(apply::apply(ctx, prepared).await?)))
+    finish::prepare(ctx, service).await?;
+    let Gathered { children: record, deployment, .. } = gathered;
+    if let Some(why) = wanted.hold {
+        apply::apply_around(ctx, prepared, &record).await?;
+        return Ok(Outcome::Held { why, deployment: deployment.map(Box::new) });
+    }
+    let before = Before { known: &shared.known, record: &record, deployment };
+    Ok(Outcome::Applied(Box::new(apply::apply(ctx, service, prepared, before).await?)))
 }
 
 /// Reconciles StomatonServices until `stop`.
 pub async fn run(ctx: Arc<Context>, stop: Stop) {
     const BY: &str = "StomatonService";
-    let (store, services) = watch::main::<StomatonService>(&ctx, BY);
-    let referring = store.clone();
+    let (wake, woken) = mpsc::unbounded();
+    let mut ripples = Ripples::default();
+    let (store, services) = watch::main_heard::<StomatonService, _>(&ctx, BY, move |event| {
+        for (namespace, name) in ripples.heard(event) {
+            // Nobody listens only when everything ends.
+            wake.unbounded_send(ObjectRef::new(&name).within(&namespace)).ok();
+        }
+    });
+    let (referring, using) = (store.clone(), store.clone());
+    let (news, heard) = mpsc::unbounded();
+    let (known, changes) = kinds::watch(&ctx, BY);
+    let (of_gateways, of_plans, of_weights) = (store.clone(), store.clone(), store.clone());
+    let shared = Shared { known, store: store.clone(), watching: Watching::default(), news };
+    let told = heard.flat_map(move |news| stream::iter(concerned_by(&using, &news)));
     let controller = Controller::for_stream(services, store)
-        .owns_stream(watch::children::<Deployment>(&ctx, BY, keys::SERVICE))
+        .reconcile_all_on(ctx.kinds.changes())
+        .reconcile_on(woken)
+        .reconcile_on(told)
+        // Who sends traffic to a service that is to go, or to have no pods.
+        .watches_stream(watch::metadata::<Gateway>(&ctx, BY), move |gateway| waiting(&of_gateways, &gateway))
+        .watches_stream(watch::metadata::<MigrationPlan>(&ctx, BY), move |plan| waiting(&of_plans, &plan))
+        .watches_stream(watch::metadata::<EdgeWeights>(&ctx, BY), move |weights| {
+            waiting(&of_weights, &weights)
+        })
         // All Services, not ours alone: an External service may refer to any.
         .watches_stream(watch::metadata::<Service>(&ctx, BY), move |service| concerned(&referring, &service))
+        .owns_stream(watch::children::<NetworkPolicy>(&ctx, BY, keys::SERVICE))
+        // Data that stays has no owner, but our label.
+        .watches_stream(watch::children::<PersistentVolumeClaim>(&ctx, BY, keys::SERVICE), |claim| {
+            of_label(&claim, keys::SERVICE)
+        })
         // What holds a pod up shows in the pod long before the Deployment gives up.
         .watches_stream(watch::children::<Pod>(&ctx, BY, keys::SERVICE), |pod| of_label(&pod, keys::SERVICE));
-    super::run(controller, ctx, Arc::new(()), stop).await;
+    let controller = changes.into_iter().fold(controller, |controller, (resource, changes)| {
+        controller.watches_stream_with(changes, |child| of_label(&child, keys::SERVICE), resource)
+    });
+    super::run(controller, ctx, Arc::new(shared), stop).await;
+}
+
+/// The StomatonServices beside `neighbour` to which it matters who sends traffic to them.
+fn waiting<K: Resource>(store: &Store<Guarded<StomatonService>>, neighbour: &K) -> Vec<Wake> {
+    let namespace = neighbour.namespace();
+    let concerned = store.state_filter(|object| {
+        object.namespace() == namespace && object.0.as_ref().is_ok_and(in_use::matters)
+    });
+    concerned.iter().map(|object| ObjectRef::from_obj(&**object)).collect()
+}
+
+/// Whether `service` has to do with Secrets or ConfigMaps.
+fn uses_sources(service: &StomatonService) -> bool {
+    service.spec.role != Role::External
+        && !(named(&service.spec).is_empty() && service.spec.config.is_empty())
+}
+
+/// Whether `service` depends on one of another namespace.
+fn leaves_its_namespace(service: &StomatonService) -> bool {
+    neighbours::edges(service).any(|((namespace, _), _)| Some(namespace) != service.namespace())
+}
+
+/// The StomatonServices that news of a Secret or ConfigMap is for.
+fn concerned_by(store: &Store<Guarded<StomatonService>>, news: &News) -> Vec<Wake> {
+    let all = store.state();
+    let hit = |service: &StomatonService| match news {
+        News::Granted => {
+            let me = neighbours::key(service);
+            let calls = |object: &Guarded<StomatonService>| {
+                let caller =
+                    object.0.as_ref().ok().filter(|caller| caller.namespace() != service.namespace());
+                caller.is_some_and(|caller| neighbours::edges(caller).any(|(key, _)| key == me))
+            };
+            leaves_its_namespace(service) || all.iter().any(|object| calls(object))
+        }
+        News::Anything { namespace } => {
+            service.namespace().as_ref() == Some(namespace) && uses_sources(service)
+        }
+        News::Touched { kind, namespace, name, service: owner } => {
+            service.namespace().as_ref() == Some(namespace)
+                && (named(&service.spec).contains(&(*kind, name.clone()))
+                    || owner.as_ref() == Some(&service.name_any()))
+        }
+    };
+    all.iter().filter(|o| o.0.as_ref().is_ok_and(hit)).map(|o| ObjectRef::from_obj(&**o)).collect()
 }
 
 /// The StomatonServices that a Service belongs to, or that refer to it.
@@ -117,11 +309,20 @@ fn concerned(
     let (name, namespace) = (service.name_any(), service.namespace());
     let refers = |object: &Guarded<StomatonService>| {
         object.namespace() == namespace
-            && object
-                .0
-                .as_ref()
-                .is_ok_and(|s| s.spec.external.as_ref().is_some_and(|e| e.service_name == name))
+            && object.0.as_ref().is_ok_and(|s| {
+                s.spec.external.as_ref().is_some_and(|e| e.service_name.as_ref() == Some(&name))
+            })
     };
-    let external = store.state().into_iter().filter(|o| refers(o)).map(|o| ObjectRef::from_obj(&*o));
-    external.chain(of_label(service, keys::SERVICE)).collect()
+    let all = store.state();
+    let external: Vec<_> = all.iter().filter(|o| refers(o)).collect();
+    let calls = |object: &Guarded<StomatonService>| {
+        let targets = external.iter().filter_map(|o| o.0.as_ref().ok()).map(neighbours::key);
+        let caller = object.0.as_ref().ok();
+        let edges: BTreeSet<_> = caller.into_iter().flat_map(neighbours::edges).map(|(key, _)| key).collect();
+        targets.into_iter().any(|target| edges.contains(&target))
+    };
+    // Whoever calls an External one has the pods behind it in its NetworkPolicy.
+    let callers = all.iter().filter(|object| !external.is_empty() && calls(object));
+    let touched = external.iter().copied().chain(callers).map(|o| ObjectRef::from_obj(&**o));
+    touched.chain(of_label(service, keys::SERVICE)).collect()
 }

@@ -3,31 +3,43 @@
 
 use crate::{
     script,
+    shape::gone,
     wire::Wire,
-    world::{Operator, World, clients, create_cluster_wide, rights, runtime},
+    world::{
+        Operator, World, clients, create_cluster_wide, namespace_grant, other_projects, rights, runtime,
+    },
 };
 use futures::StreamExt;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     authorization::v1::SubjectAccessReview,
-    core::v1::{Service, ServiceAccount},
+    autoscaling::v2::HorizontalPodAutoscaler,
+    core::v1::{PersistentVolumeClaim, Secret, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
     rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding},
 };
 use kube::{
     Api, Resource,
-    api::{Patch, PatchParams, PostParams},
+    api::{ApiResource, DeleteParams, Patch, PatchParams, PostParams},
+    core::GroupVersionKind,
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, fmt::Debug, time::Duration};
-use stomaton_crds::v1alpha1::Gateway;
-use stomaton_operator::leader;
+use stomaton_crds::v1alpha1::{Gateway, StomatonService};
+use stomaton_operator::{
+    foreign::{PodMonitor, ScaledObject},
+    leader,
+    optional::Optional,
+};
 
 /// API group, resource with its subresource, and verb.
 type Right = (String, String, String);
 
-/// The rights that manifests/install grants.
+/// The rights that manifests/install grants, in the whole cluster and in a namespace.
 fn granted() -> BTreeSet<Right> {
-    let rules = rights().into_iter().filter(|document| document.get("rules").is_some());
+    let rules =
+        rights().into_iter().chain(namespace_grant()).filter(|document| document.get("rules").is_some());
     rules.flat_map(|document| rules_of(&document)).collect()
 }
 
@@ -71,6 +83,10 @@ fn used(requests: &[Value]) -> BTreeSet<Right> {
     for request in requests {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let object = &request["objectRef"];
+        // What kinds there are, everybody may ask.
+        if object.is_null() {
+            continue;
+        }
         let mut resource = text(&object["resource"]);
         if let Some(sub) = object["subresource"].as_str() {
             resource = format!("{resource}/{sub}");
@@ -116,10 +132,55 @@ async fn gateway_is(world: &World, reason: &str) {
         .await;
 }
 
+/// Services with every kind of child, each disturbed, and all of them gone again.
+async fn services_come_and_go(world: &World) {
+    let by_load = json!({"min": 2, "max": 3, "cpuPercent": 50});
+    let by_keda = json!({"max": 3, "triggers": [{"type": "cron", "metadata": {}}]});
+    for (name, scaling) in [("by-load", by_load), ("by-keda", by_keda)] {
+        let spec = json!({"image": "fleet:1", "scaling": scaling, "monitoring": {}});
+        world.create::<StomatonService>(json!({"metadata": {"name": name}, "spec": spec})).await;
+        script::ready::<StomatonService>(world, name).await;
+    }
+    disturb::<HorizontalPodAutoscaler>(world, "by-load").await;
+    disturb::<ScaledObject>(world, "by-keda").await;
+    disturb::<PodDisruptionBudget>(world, "by-load").await;
+    disturb::<PodMonitor>(world, "by-load").await;
+    for name in ["by-load", "by-keda"] {
+        world.api::<StomatonService>().delete(name, &DeleteParams::default()).await.unwrap();
+        gone::<StomatonService>(world, name).await;
+    }
+}
+
+/// A service that is given everything, and then only what it cannot do without.
+async fn a_service_is_given_and_taken(world: &World) {
+    let keys = json!({"metadata": {"name": "keys"}, "stringData": {"key": "1"}});
+    world.create::<Secret>(keys).await;
+    let spec = json!({
+        "image": "fleet:1",
+        "config": [{"path": "/etc/wired", "content": "a"}],
+        "networkPolicy": {},
+        "secretEnv": [{"name": "KEY", "secret": "keys", "key": "key"}],
+        "volumes": [{"name": "data", "mountPath": "/data", "size": "1Gi", "onDelete": "Delete"}],
+        "dependsOn": [{"name": "somebody", "namespace": "elsewhere", "optional": true}],
+    });
+    world.create::<StomatonService>(json!({"metadata": {"name": "wired"}, "spec": spec})).await;
+    script::ready::<StomatonService>(world, "wired").await;
+    disturb::<NetworkPolicy>(world, "wired").await;
+    disturb::<PersistentVolumeClaim>(world, "wired-data").await;
+    let other = json!({"spec": {"config": [{"path": "/etc/wired", "content": "b"}]}});
+    let bare = json!({"spec": {"config": null, "volumes": null, "networkPolicy": null}});
+    for change in [other, bare] {
+        script::patch::<StomatonService>(world, "wired", change).await;
+        script::ready::<StomatonService>(world, "wired").await;
+    }
+}
+
 /// Everything for which the operator has a right, at least once. It holds its Lease meanwhile.
 async fn exercise(world: &mut World) {
     script::create(world).await;
     script::migrate(world).await;
+    services_come_and_go(world).await;
+    a_service_is_given_and_taken(world).await;
 
     disturb::<Deployment>(world, "edge-edge").await;
     disturb::<Service>(world, "edge-edge").await;
@@ -144,23 +205,41 @@ async fn exercise(world: &mut World) {
 #[test]
 fn what_is_granted_is_what_is_used() {
     runtime().block_on(async {
+        let _alone = other_projects().await;
         let mut world = World::bare().await;
+        serve_other_projects(&world, true).await;
         world.grant_lease().await;
         let mut pods = tokio::task::JoinSet::new();
         pods.spawn(script::kubelet(world.client.clone(), world.namespace.clone()));
         let _operator = Operator::start(world.clients(), world.elected("a", LEASE));
         exercise(&mut world).await;
 
-        let (granted, used_here) = (granted(), used(&world.requests()));
+        let used_anywhere = world.requests_anywhere();
+        let here = |r: &&Value| {
+            let namespace = &r["objectRef"]["namespace"];
+            // Grants are watched in all namespaces, and read in that of the dependency.
+            *namespace == *world.namespace || r["objectRef"]["resource"] == "referencegrants"
+        };
+        let used_here: Vec<_> = used_anywhere.iter().filter(here).cloned().collect();
+        let (granted, used_here, used_anywhere) = (granted(), used(&used_here), used(&used_anywhere));
         let words = |rights: Vec<&Right>| {
             rights.into_iter().map(|(_, resource, verb)| format!("{verb} {resource}")).collect::<Vec<_>>()
         };
         let nothing = Vec::<String>::new();
         assert_eq!(words(granted.difference(&used_here).collect()), nothing, "granted and not used");
         // Of all tests that ran before this one or run beside it.
-        let used_anywhere = used(&world.requests_anywhere());
         assert_eq!(words(used_anywhere.difference(&granted).collect()), nothing, "used and not granted");
+        serve_other_projects(&world, false).await;
     });
+}
+
+/// The kinds of other projects, from now on or no longer.
+async fn serve_other_projects(world: &World, served: bool) {
+    let grants = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1beta1", "ReferenceGrant");
+    let grants = ApiResource::from_gvk_with_plural(&grants, "referencegrants");
+    for kind in [Optional::ScaledObject.resource(), Optional::PodMonitor.resource(), grants] {
+        if served { world.serve(&kind).await } else { world.serve_no_longer(&kind).await }
+    }
 }
 
 /// Short, so that it is renewed while the test looks.
@@ -173,15 +252,16 @@ async fn without(number: usize, right: &Right) -> Option<String> {
     let mut world = World::bare().await;
     let name = format!("without-{number}");
     let user = format!("system:serviceaccount:stomaton-system:{name}");
-    for mut object in rights() {
+    for mut object in rights().into_iter().chain(namespace_grant()) {
         let kind = object["kind"].as_str().unwrap_or_default().to_owned();
-        object["metadata"]["name"] = json!(name);
+        let renamed = |value: &Value| json!(value.as_str().unwrap().replace("stomaton-operator", &name));
+        object["metadata"]["name"] = renamed(&object["metadata"]["name"]);
         object["metadata"]["namespace"] = json!(world.namespace);
         if kind.ends_with("Role") {
             object = reduced(&object, right);
         }
         if kind.ends_with("Binding") {
-            object["roleRef"]["name"] = json!(name);
+            object["roleRef"]["name"] = renamed(&object["roleRef"]["name"]);
             object["subjects"][0]["name"] = json!(name);
         }
         match kind.as_str() {
@@ -228,6 +308,9 @@ async fn may(world: &World, user: &str, group: &str, resource: &str, verb: &str)
 #[test]
 fn without_any_one_right_something_is_refused() {
     runtime().block_on(async {
+        let _alone = other_projects().await;
+        let world = World::bare().await;
+        serve_other_projects(&world, true).await;
         let granted = granted();
         let tried = futures::stream::iter(granted.iter().enumerate())
             .map(async |(number, right)| (right, without(number, right).await));
@@ -235,6 +318,7 @@ fn without_any_one_right_something_is_refused() {
         let idle = tried.iter().filter(|(_, refused)| refused.is_none());
         let idle: Vec<_> = idle.map(|((_, resource, verb), _)| format!("{verb} {resource}")).collect();
         assert_eq!(idle, Vec::<String>::new(), "nothing is refused without");
+        serve_other_projects(&world, false).await;
         println!("{} rights, each taken away once", tried.len());
     });
 }

@@ -49,7 +49,7 @@ where
         .await;
 }
 
-async fn patch<K>(world: &World, name: &str, body: Value)
+pub async fn patch<K>(world: &World, name: &str, body: Value)
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
     K: Clone + Debug + DeserializeOwned,

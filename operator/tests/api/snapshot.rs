@@ -29,7 +29,13 @@ pub async fn take(world: &World) -> Snapshot {
     let mut objects = Vec::new();
     for resource in kinds(&world.client).await {
         let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), &world.namespace, resource);
-        for object in api.list(&ListParams::default()).await.unwrap() {
+        let list = match api.list(&ListParams::default()).await {
+            Ok(list) => list,
+            // A kind of another project that is served no longer.
+            Err(kube::Error::Api(status)) if status.is_not_found() => continue,
+            Err(error) => panic!("{error}"),
+        };
+        for object in list {
             let mut object = serde_json::to_value(object).unwrap();
             object["kind"] = json!(resource.kind);
             objects.push(object);

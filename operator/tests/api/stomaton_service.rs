@@ -15,7 +15,7 @@ use std::fmt::Debug;
 use stomaton_crds::v1alpha1::StomatonService;
 
 /// `Ready` of a service: status, reason and message.
-fn ready(service: &StomatonService) -> Option<(String, String, String)> {
+pub fn ready(service: &StomatonService) -> Option<(String, String, String)> {
     let conditions = &service.status.as_ref()?.conditions;
     let ready = conditions.iter().find(|c| c.type_ == "Ready")?;
     let current = ready.observed_generation == service.metadata.generation;
@@ -23,7 +23,7 @@ fn ready(service: &StomatonService) -> Option<(String, String, String)> {
 }
 
 /// Waits until `Ready` of `name` has this status and this reason, and gives the object.
-async fn until(world: &World, name: &str, status: &str, reason: &str) -> StomatonService {
+pub async fn until(world: &World, name: &str, status: &str, reason: &str) -> StomatonService {
     let api = world.api::<StomatonService>();
     world
         .eventually(&format!("Ready={status} {reason}"), async || {
@@ -36,7 +36,7 @@ async fn until(world: &World, name: &str, status: &str, reason: &str) -> Stomato
         .await
 }
 
-async fn patch<K>(world: &World, name: &str, body: Value) -> K
+pub async fn patch<K>(world: &World, name: &str, body: Value) -> K
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
     K: Clone + Debug + serde::de::DeserializeOwned,
@@ -45,7 +45,7 @@ where
 }
 
 /// Lets the pods of a service run, as a kubelet would: there is none here.
-async fn let_pods_run(world: &World, service: &str, count: usize) {
+pub async fn let_pods_run(world: &World, service: &str, count: usize) {
     let pods = world.api::<Pod>();
     let of_service = ListParams::default().labels(&format!("fleet.stomaton.com/service={service}"));
     let found = world
@@ -61,7 +61,7 @@ async fn let_pods_run(world: &World, service: &str, count: usize) {
     }
 }
 
-async fn patch_status<K>(world: &World, name: &str, body: &Value)
+pub async fn patch_status<K>(world: &World, name: &str, body: &Value)
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
     K: Clone + Debug + serde::de::DeserializeOwned,
@@ -69,7 +69,7 @@ where
     world.api::<K>().patch_status(name, &PatchParams::default(), &Patch::Merge(body)).await.unwrap();
 }
 
-async fn service(world: &World, name: &str, spec: Value) {
+pub async fn service(world: &World, name: &str, spec: Value) {
     world.create::<StomatonService>(json!({"metadata": {"name": name}, "spec": spec})).await;
 }
 

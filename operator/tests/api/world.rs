@@ -5,14 +5,17 @@ use crate::wire::Wire;
 use axum::{Router, body::Body, extract::State, routing::get};
 use e2e::cluster::api::ApiServer;
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::api::{
-    coordination::v1::Lease,
-    core::v1::{Namespace, Pod},
-    rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
+use k8s_openapi::{
+    api::{
+        coordination::v1::Lease,
+        core::v1::{Namespace, Pod},
+        rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{ApiResource, DeleteParams, ListParams, Patch, PatchParams, PostParams},
     client::ClientBuilder,
     runtime::{WatchStreamExt, watcher},
 };
@@ -31,7 +34,7 @@ use std::{
 use stomaton_crds::{
     edge_state::{Applied, Counts, EdgeState, Sides},
     keys::EDGE_STATE_PORT,
-    v1alpha1::{EdgeConfig, EdgeWeights, MigrationPlan, RouteStatus},
+    v1alpha1::{EdgeConfig, EdgeWeights, MigrationPlan, RouteStatus, StomatonService},
 };
 use stomaton_operator::{
     args::Settings,
@@ -100,8 +103,22 @@ pub fn clients(server: &ApiServer, user: &str, wire: &Wire) -> Clients {
 
 /// The documents of manifests/install/rbac.yaml.
 pub fn rights() -> Vec<Value> {
-    let documents = include_str!("../../../manifests/install/rbac.yaml").split("\n---\n");
-    documents.map(|document| serde_saphyr::from_str(document).unwrap()).collect()
+    documents(include_str!("../../../manifests/install/rbac.yaml"))
+}
+
+/// The documents of manifests/install/namespace-grant, for each namespace that has Secrets or files.
+pub fn namespace_grant() -> Vec<Value> {
+    documents(include_str!("../../../manifests/install/namespace-grant/rbac.yaml"))
+}
+
+fn documents(text: &str) -> Vec<Value> {
+    text.split("\n---\n").map(|document| serde_saphyr::from_str(document).unwrap()).collect()
+}
+
+/// Held by a test to which it matters whether the cluster serves kinds of other projects: there is one cluster.
+pub async fn other_projects() -> tokio::sync::MutexGuard<'static, ()> {
+    static KINDS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    KINDS.lock().await
 }
 
 pub async fn create_cluster_wide<K>(client: &Client, object: Value)
@@ -119,6 +136,9 @@ pub struct World {
     pub agents: Vec<Agent>,
     pub server: Arc<ApiServer>,
     operator: Option<Operator>,
+    resync: Duration,
+    /// Whether the operator is for all namespaces.
+    everywhere: bool,
 }
 
 /// An operator in this process.
@@ -190,16 +210,20 @@ impl World {
         world
     }
 
-    /// A namespace with nothing in it.
+    /// A namespace with nothing in it but the operator's rights.
     pub async fn bare() -> Self {
-        Self::on(api_server().await).await
+        let world = Self::ungranted().await;
+        world.grant().await;
+        world
     }
 
     /// A namespace with nothing in it, on an API server that nobody else uses.
     pub async fn alone() -> Self {
         let server = ApiServer::start().await.unwrap();
         install(&server.client()).await;
-        Self::on(Arc::new(server)).await
+        let world = Self::on(Arc::new(server)).await;
+        world.grant().await;
+        world
     }
 
     /// Kills the API server of this world [`alone`](Self::alone).
@@ -212,10 +236,52 @@ impl World {
         Arc::get_mut(&mut self.server).unwrap().resume().await.unwrap();
     }
 
+    /// As [`Self::with_operator`], but nothing is looked at without a reason: what is noticed was watched.
+    pub async fn with_slow_resync() -> Self {
+        let mut world = Self::bare().await;
+        world.resync = Duration::from_secs(3600);
+        world.start_operator().await;
+        world
+    }
+
+    /// An API server of its own, and an operator for all of it.
+    pub async fn everywhere() -> Self {
+        let mut world = Self::alone().await;
+        world.everywhere = true;
+        world.start_operator().await;
+        world
+    }
+
+    /// One more namespace on the API server of `other`, with the operator of that.
+    pub async fn beside(other: &Self) -> Self {
+        let world = Self::on(other.server.clone()).await;
+        world.grant().await;
+        world
+    }
+
+    /// As [`Self::with_slow_resync`], in a namespace where the operator was not given Secrets and ConfigMaps.
+    pub async fn without_grant() -> Self {
+        let mut world = Self::ungranted().await;
+        world.resync = Duration::from_secs(3600);
+        world.start_operator().await;
+        world
+    }
+
+    async fn ungranted() -> Self {
+        Self::on(api_server().await).await
+    }
+
     async fn on(server: Arc<ApiServer>) -> Self {
         let client = server.client();
         let namespace = create_namespace(&client).await;
-        Self { client, namespace, agents: Vec::new(), server, operator: None }
+        let resync = Duration::from_secs(1);
+        Self { client, namespace, agents: Vec::new(), server, operator: None, resync, everywhere: false }
+    }
+
+    /// Gives the operator its rights on Secrets and ConfigMaps, as `kubectl apply -k manifests/install/namespace-grant`
+    /// does.
+    pub async fn grant(&self) {
+        self.give(namespace_grant()).await;
     }
 
     pub fn api<K>(&self) -> Api<K>
@@ -275,8 +341,8 @@ impl World {
     /// What the operator of this namespace is told.
     pub fn settings(&self) -> Settings {
         Settings {
-            namespace: Some(self.namespace.clone()),
-            resync: Duration::from_secs(1),
+            namespace: (!self.everywhere).then(|| self.namespace.clone()),
+            resync: self.resync,
             ..Settings::default()
         }
     }
@@ -299,7 +365,18 @@ impl World {
 
     /// Gives the operator the rights on its Lease that the installation gives it in its own namespace.
     pub async fn grant_lease(&self) {
-        for mut object in rights() {
+        self.give(rights()).await;
+        // The API server hears of a grant as everybody does: by a watch.
+        let leases = Api::<Lease>::namespaced(self.clients().lease, &self.namespace);
+        self.eventually("right to read the Lease", async || {
+            leases.get_opt(LEASE).await.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
+    }
+
+    /// Makes the Roles and RoleBindings among these documents in the namespace.
+    async fn give(&self, documents: Vec<Value>) {
+        for mut object in documents {
             object["metadata"]["namespace"] = json!(self.namespace);
             match object["kind"].as_str() {
                 Some("Role") => drop(self.create::<Role>(object).await),
@@ -307,12 +384,6 @@ impl World {
                 _ => {}
             }
         }
-        // The API server hears of a grant as everybody does: by a watch.
-        let leases = Api::<Lease>::namespaced(self.clients().lease, &self.namespace);
-        self.eventually("right to read the Lease", async || {
-            leases.get_opt(LEASE).await.map(drop).map_err(|error| error.to_string())
-        })
-        .await;
     }
 
     /// Ends the operator as a crash would: without a chance to finish anything.
@@ -386,6 +457,17 @@ impl World {
         requests.filter(|r| r["impersonatedUser"]["username"] == OPERATOR).collect()
     }
 
+    /// Waits until the operator has seen the newest spec of the service `name`.
+    pub async fn settled(&self, name: &str) {
+        let services = self.api::<StomatonService>();
+        self.eventually("look at the newest spec", async || {
+            let service = services.get(name).await.unwrap();
+            let seen = service.status.as_ref().and_then(|status| status.observed_generation);
+            if seen == service.metadata.generation { Ok(()) } else { Err(format!("{:#?}", service.status)) }
+        })
+        .await;
+    }
+
     /// Every answered request of the operator in this namespace, from the API server's audit log.
     pub fn requests(&self) -> Vec<Value> {
         let log = std::fs::read_to_string(self.server.audit_log()).unwrap();
@@ -393,7 +475,8 @@ impl World {
         let lines = log.lines().filter(|line| line.contains(&self.namespace));
         let requests = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let ours = |r: &Value| {
-            r["impersonatedUser"]["username"] == OPERATOR && r["objectRef"]["namespace"] == *self.namespace
+            r["impersonatedUser"]["username"] == OPERATOR
+                && (self.everywhere || r["objectRef"]["namespace"] == *self.namespace)
         };
         requests.filter(ours).collect()
     }
@@ -408,6 +491,39 @@ impl World {
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
+    }
+
+    /// Makes the cluster serve a kind of another project.
+    pub async fn serve(&self, kind: &ApiResource) {
+        let name = format!("{}.{}", kind.plural, kind.group);
+        let names = json!({"kind": kind.kind, "plural": kind.plural, "singular": kind.kind.to_lowercase(), "listKind": format!("{}List", kind.kind)});
+        let schema =
+            json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+        let version = json!({"name": kind.version, "served": true, "storage": true, "schema": schema});
+        let crd: CustomResourceDefinition = serde_json::from_value(json!({
+            // The API server asks for the annotation in groups of Kubernetes.
+            "metadata": {"name": name, "annotations": {"api-approved.kubernetes.io": "unapproved, for a test"}},
+            "spec": {"group": kind.group, "names": names, "scope": "Namespaced", "versions": [version]},
+        }))
+        .unwrap();
+        let api = Api::all(self.client.clone());
+        // A test that failed may have left it.
+        api.patch(&name, &PatchParams::apply("test"), &Patch::Apply(crd)).await.unwrap();
+        let established = kube::runtime::wait::conditions::is_crd_established();
+        let wait = kube::runtime::wait::await_condition(api, &name, established);
+        tokio::time::timeout(PATIENCE, wait).await.unwrap().unwrap();
+    }
+
+    /// Makes the cluster serve it no longer.
+    pub async fn serve_no_longer(&self, kind: &ApiResource) {
+        let api = Api::<CustomResourceDefinition>::all(self.client.clone());
+        let name = format!("{}.{}", kind.plural, kind.group);
+        api.delete(&name, &DeleteParams::default()).await.unwrap();
+        self.eventually("end of the kind", async || match api.get_opt(&name).await.unwrap() {
+            Some(_) => Err("it is still there".to_owned()),
+            None => Ok(()),
+        })
+        .await;
     }
 
     /// Waits until the route of plan `plan` is as `wanted` says.

@@ -6,6 +6,7 @@ use axum::{Router, extract::DefaultBodyLimit, http::HeaderValue, middleware::fro
 
 use crate::{
     Config, Service,
+    auth::{self, Callers},
     fault::{self, Switch},
     health::{self, Life},
     metrics::{self, Metrics},
@@ -33,12 +34,20 @@ pub fn app(service: Service, config: &Config) -> App {
         metrics: metrics.clone(),
         life: life.clone(),
     };
-    let router = api(service.routes, config.faults)
+    let router = api(guarded(service.routes, config), config.faults)
         .merge(health::routes(life.clone(), config, service.stand_ins))
         .merge(metrics::routes(metrics))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(from_fn_with_state(Arc::new(observer), observe));
     App { router, life }
+}
+
+/// Tokens are asked for at the API only: probes and Prometheus have none.
+fn guarded(routes: Router, config: &Config) -> Router {
+    if !routes.has_routes() {
+        return routes;
+    }
+    routes.route_layer(from_fn_with_state(Arc::new(Callers::new(config.callers.clone())), auth::check))
 }
 
 /// The switch is around matched API routes only: probes and metrics tell the truth while a fault is on.
@@ -151,6 +160,29 @@ mod tests {
             assert_eq!((got, body["error"]["code"].as_str().unwrap()), (status, code), "{path}");
             assert!(message.contains(hint), "{path}: {message}");
         }
+    }
+
+    #[tokio::test]
+    async fn tokens_are_asked_for_at_the_api_only() {
+        let directory = std::env::temp_dir().join(format!("stomaton-kit-{}-app", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("shop"), "right\n").unwrap();
+        let callers = directory.to_str().unwrap();
+        let config = Config::read(&BLUEPRINT, &Settings::fixed([("CALLERS_DIR", callers)])).unwrap();
+        let routes = Router::new().route("/things", get(|| async { "thing" }));
+        let app = app(Service { routes, stand_ins: Vec::new() }, &config);
+        let status = async |path: &str, token: Option<&str>| {
+            let request = Request::builder().uri(path);
+            let request = token.into_iter().fold(request, |r, token| r.header("x-service-token", token));
+            app.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status().as_u16()
+        };
+        assert_eq!(status("/things", None).await, 401);
+        assert_eq!(status("/things", Some("wrong")).await, 401);
+        assert_eq!(status("/things", Some("right")).await, 200);
+        for open in ["/health", "/health/live", "/health/ready", "/metrics"] {
+            assert_eq!(status(open, None).await, 200, "{open}");
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[tokio::test]

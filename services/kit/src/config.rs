@@ -168,6 +168,10 @@ pub struct Config {
     pub data: DataDir,
     /// `FAULTS=allow`: mount the fault switch. Never in production.
     pub faults: bool,
+    /// `CALLERS_DIR`: where the tokens are that this service accepts; no such directory, no tokens asked for.
+    pub callers: PathBuf,
+    /// `TOKENS_DIR`: where the tokens are that this service shows to others.
+    pub tokens: PathBuf,
 }
 
 impl Config {
@@ -190,6 +194,8 @@ impl Config {
             drain: Duration::from_secs(settings.number("DRAIN_SECONDS", 0..=600, 5)?),
             data: data_dir(environment, settings)?,
             faults: settings.choice("FAULTS", &[("allow", true), ("deny", false)], false)?,
+            callers: settings.get("CALLERS_DIR").map_or_else(|| CALLERS_DIR.into(), PathBuf::from),
+            tokens: settings.get("TOKENS_DIR").map_or_else(|| TOKENS_DIR.into(), PathBuf::from),
         };
         if config.faults && environment == Environment::Production {
             return Err(ConfigError::Refused {
@@ -200,6 +206,11 @@ impl Config {
         Ok(config)
     }
 }
+
+/// Where the operator mounts the tokens that a service accepts.
+const CALLERS_DIR: &str = "/var/run/stomaton/callers";
+/// Where the operator mounts the tokens that a service shows.
+const TOKENS_DIR: &str = "/var/run/stomaton/tokens";
 
 const LEVELS: [(&str, LevelFilter); 5] = [
     ("error", LevelFilter::ERROR),
@@ -274,6 +285,8 @@ mod tests {
                 drain: Duration::from_secs(5),
                 data: DataDir::Memory,
                 faults: false,
+                callers: CALLERS_DIR.into(),
+                tokens: TOKENS_DIR.into(),
             }
         );
     }

@@ -1,4 +1,4 @@
-//! What every service of the fleet shares: configuration, health, logs, metrics, faults, graceful stop.
+//! What every service of the fleet shares: configuration, health, logs, metrics, tokens, faults, graceful stop.
 //!
 //! A service is a [`Blueprint`]: a name, a port and a function that builds its routes. The kit turns it
 //! into a process that behaves well in Kubernetes. Nothing here knows what a service does.
@@ -14,6 +14,7 @@
 //! ```
 
 mod app;
+pub mod auth;
 mod config;
 mod correlation;
 #[cfg(test)]

@@ -1,13 +1,31 @@
 //! Takes the children as they should be; makes them so and gives what they say. I/O.
+//!
+//! What is no longer wanted goes in two ways: files, data and policies by the record on the Service ([`children::prune`]),
+//! all others by the caches of their watches ([`kinds::prune`]).
 
-use super::{Error, build::Prepared};
+use super::{
+    Error,
+    build::{Prepared, monitor::Monitor},
+    count,
+    kinds::{self, Children},
+    revision,
+};
 use crate::{
-    apply as children,
+    apply::{self as children, Record},
     context::Context,
     controllers::{pod_words, rollout},
 };
-use k8s_openapi::api::apps::v1::Deployment;
-use stomaton_crds::keys::{self, field_managers};
+use k8s_openapi::api::{
+    apps::v1::{ControllerRevision, Deployment},
+    core::v1::{ConfigMap, PersistentVolumeClaim, Service},
+    networking::v1::NetworkPolicy,
+};
+use kube::{Resource, ResourceExt};
+use stomaton_crds::{
+    conditions::Summary,
+    keys::{self, field_managers},
+    v1alpha1::StomatonService,
+};
 
 /// The children are as they should be; only this makes a status.
 pub struct Applied {
@@ -15,17 +33,145 @@ pub struct Applied {
     pub deployment: Deployment,
     /// What holds its pods up, if they are not all ready.
     pub words: Option<String>,
+    /// The revision that is wanted, and the one that is there instead.
+    pub revision: revision::Choice,
+    /// What is not as the spec says, although the pods are.
+    pub note: Option<Summary>,
+    /// Whether metrics are asked for that nobody collects.
+    pub unmonitored: bool,
 }
 
-/// Makes the children as they should be.
-pub async fn apply(ctx: &Context, prepared: Prepared) -> Result<Applied, Error> {
+/// Children before a pass.
+pub struct Before<'a> {
+    /// What is known by the caches.
+    pub known: &'a Children,
+    /// Those that may have been made, as the Service says.
+    pub record: &'a Record,
+    /// The Deployment as it was just read.
+    pub deployment: Option<Deployment>,
+}
+
+const MANAGER: &str = field_managers::SERVICE;
+
+/// Makes the children of `object` as they should be, and takes away those of `before` that should not be.
+pub async fn apply(
+    ctx: &Context,
+    object: &StomatonService,
+    prepared: Prepared,
+    before: Before<'_>,
+) -> Result<Applied, Error> {
+    let Before { known, record, deployment: live } = before;
+    let (mut stay, wanted) = (prepared.names(), prepared.optional());
+    let unwanted = record.without(&wanted);
     // Without `..`: a child that is built and not applied does not compile.
-    let Prepared { service, deployment } = prepared;
-    children::apply(ctx, field_managers::SERVICE, &service).await?;
-    let deployment = children::apply(ctx, field_managers::SERVICE, &deployment).await?;
+    let Prepared {
+        service,
+        files,
+        claims,
+        network,
+        mut deployment,
+        mut revision,
+        count,
+        budget,
+        monitor,
+        family,
+    } = prepared;
+    let Monitor { object: monitor, missing: unmonitored } = monitor;
+    let recorded = recording(service.clone(), &wanted.and(&unwanted));
+    given(ctx, &recorded, network.as_ref(), &claims, files.as_ref()).await?;
+    if let Some(template) = deployment.spec.as_mut().map(|spec| &mut spec.template) {
+        revision::keep(ctx, known, object, &family, &revision.wanted, template).await?;
+        let status = object.status.clone().unwrap_or_default();
+        if let Some(good) = revision::return_to(&status, &revision.wanted, revision.on_failure)
+            && let Some(before) = revision::template(ctx, &family, good).await?
+        {
+            *template = before;
+            revision.instead = Some(good.to_owned());
+        }
+    }
+    let deployment = children::apply_over(ctx, MANAGER, &deployment, live).await?;
+    let deployment = count::settle(ctx, &count, deployment).await?;
+    if let Some(budget) = budget {
+        children::apply(ctx, MANAGER, &budget).await?;
+    }
+    if let Some(monitor) = monitor {
+        children::apply(ctx, MANAGER, &monitor).await?;
+    }
+    stay.extend(revisions(known, object, &revision));
+    kinds::prune(ctx, known, object, &stay).await?;
+    if !unwanted.0.is_empty() {
+        // After the pods stopped asking for them.
+        forget(ctx, service, &wanted, &unwanted).await?;
+    }
+    // Last: it may have to wait for another autoscaler to be gone.
+    if let Some(autoscaler) = &count.autoscaler {
+        count::autoscale(ctx, autoscaler).await?;
+    }
     let words = match rollout::unfinished(&deployment, None) {
         Some(_) => pod_words(ctx, &deployment, keys::SERVICE).await.map_err(Error::Gather)?,
         None => None,
     };
-    Ok(Applied { deployment, words })
+    Ok(Applied { deployment, words, revision, note: count.note, unmonitored })
+}
+
+/// Makes what pods need, but not the pods, which must wait, and leaves those that run, and how many, as they are.
+pub async fn apply_around(ctx: &Context, prepared: Prepared, record: &Record) -> Result<(), Error> {
+    let recorded = recording(prepared.service.clone(), &prepared.optional().and(record));
+    given(ctx, &recorded, prepared.network.as_ref(), &prepared.claims, prepared.files.as_ref()).await
+}
+
+/// What pods are given. First the Service with the record: from here on a child that is made is found again.
+async fn given(
+    ctx: &Context,
+    service: &Service,
+    network: Option<&NetworkPolicy>,
+    claims: &[PersistentVolumeClaim],
+    files: Option<&ConfigMap>,
+) -> Result<(), Error> {
+    children::apply(ctx, MANAGER, service).await?;
+    if let Some(network) = network {
+        children::apply(ctx, MANAGER, network).await?;
+    }
+    for claim in claims {
+        children::apply_data(ctx, MANAGER, claim).await?;
+    }
+    if let Some(files) = files {
+        children::apply(ctx, MANAGER, files).await?;
+    }
+    Ok(())
+}
+
+/// Takes away what is no longer wanted, and then the record of it.
+async fn forget(ctx: &Context, service: Service, wanted: &Record, unwanted: &Record) -> Result<(), Error> {
+    let namespace = service.namespace().unwrap_or_default();
+    let Some(owner) = service.owner_references().first() else { return Ok(()) };
+    let left = children::prune(ctx, &namespace, owner, unwanted).await.map_err(Error::Gather)?;
+    children::apply(ctx, MANAGER, &recording(service, &wanted.and(&left))).await?;
+    Ok(())
+}
+
+/// `service` with the record of the other children.
+fn recording(mut service: Service, record: &Record) -> Service {
+    if !record.0.is_empty() {
+        let annotations = service.metadata.annotations.get_or_insert_default();
+        annotations.insert(keys::CHILDREN.to_owned(), record.to_string());
+    }
+    service
+}
+
+/// The revisions that stay, as kind and name.
+fn revisions<'a>(
+    known: &Children,
+    object: &StomatonService,
+    now: &'a revision::Choice,
+) -> impl Iterator<Item = (String, String)> + use<'a> {
+    let status = object.status.clone().unwrap_or_default();
+    let used = [
+        Some(now.wanted.as_str()),
+        now.instead.as_deref(),
+        status.last_good_revision.as_deref(),
+        status.failed_revision.as_deref(),
+    ];
+    let kept = revision::kept(&known.names::<ControllerRevision>(object), &used);
+    kept.into_iter().map(|name| (ControllerRevision::kind(&()).into_owned(), name))
 }

@@ -1,50 +1,157 @@
 //! Takes what a pass found out; gives the status. Pure: time comes in.
 
-use super::{Outcome, build, validate};
+use super::{Outcome, apply::Applied, build, revision, validate};
 use crate::controllers::{Reconcile, rollout};
 use jiff::Timestamp;
+use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::ResourceExt;
 use stomaton_crds::{
-    conditions::{self, Reason, State, Summary},
+    conditions::{self, Finding, Reason, State, Summary, Type},
     v1alpha1::{StomatonService, StomatonServiceStatus},
 };
 
-/// The status of `service` after a pass with this outcome.
-pub fn status(service: &StomatonService, outcome: &Outcome, now: Timestamp) -> StomatonServiceStatus {
+/// The status of `service` after a pass with this outcome. `findings` is what it found out one by one, none when it did
+/// not come so far; `in_use` are those for whom it stays although it should go.
+pub fn status(
+    service: &StomatonService,
+    outcome: &Outcome,
+    findings: Option<&[Finding]>,
+    in_use: &[String],
+    now: Timestamp,
+) -> StomatonServiceStatus {
     let old = service.status.clone().unwrap_or_default();
-    let conditions =
-        conditions::conditions(&old.conditions, &summary(outcome), service.metadata.generation, now);
+    let (last_good_revision, failed_revision) = revisions(&old, outcome);
     let observed_generation = service.metadata.generation;
-    let name = service.name_any();
+    let mut conditions = all(service, &old, outcome, failed_revision.as_deref(), in_use, now);
+    conditions.extend(further(&old.conditions, findings, observed_generation, now));
     match outcome {
         // What was known of the pods is still the best there is.
         Outcome::Failed(_) => StomatonServiceStatus { observed_generation, conditions, ..old },
-        Outcome::Known(_) => StomatonServiceStatus { observed_generation, conditions, ..Default::default() },
+        Outcome::Leaving(_) => StomatonServiceStatus { observed_generation, conditions, ..old },
+        Outcome::Known(_) => StomatonServiceStatus {
+            observed_generation,
+            conditions,
+            last_good_revision,
+            failed_revision,
+            ..Default::default()
+        },
         Outcome::External { url } => StomatonServiceStatus {
             observed_generation,
             conditions,
             url: Some(url.clone()),
             ..Default::default()
         },
-        Outcome::Applied(applied) => {
-            let running = applied.deployment.status.clone().unwrap_or_default();
-            let selector = build::selector(&name).iter().map(|(k, v)| format!("{k}={v}")).collect();
-            StomatonServiceStatus {
-                observed_generation,
-                conditions,
-                replicas: running.replicas.unwrap_or(0),
-                ready_replicas: running.ready_replicas.unwrap_or(0),
-                selector: Some(selector),
-                url: Some(validate::url(&name, &service.namespace().unwrap_or_default(), service.spec.port)),
-            }
-        }
+        Outcome::Applied(applied) => StomatonServiceStatus {
+            observed_generation,
+            conditions,
+            last_good_revision,
+            failed_revision,
+            ..running(service, Some(&applied.deployment))
+        },
+        Outcome::Held { deployment, .. } => StomatonServiceStatus {
+            observed_generation,
+            conditions,
+            last_good_revision,
+            failed_revision,
+            ..running(service, deployment.as_deref())
+        },
     }
+}
+
+/// What the Deployment says of the pods.
+fn running(service: &StomatonService, deployment: Option<&Deployment>) -> StomatonServiceStatus {
+    let (name, namespace) = (service.name_any(), service.namespace().unwrap_or_default());
+    let running = deployment.and_then(|deployment| deployment.status.clone()).unwrap_or_default();
+    StomatonServiceStatus {
+        replicas: running.replicas.unwrap_or(0),
+        ready_replicas: running.ready_replicas.unwrap_or(0),
+        selector: Some(build::selector(&name).iter().map(|(k, v)| format!("{k}={v}")).collect()),
+        url: Some(validate::url(&name, &namespace, service.spec.port)),
+        ..StomatonServiceStatus::default()
+    }
+}
+
+/// The conditions beside those of kstatus. A pass that did not come so far leaves them as they are.
+fn further(
+    old: &[Condition],
+    findings: Option<&[Finding]>,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let is_further = |c: &&Condition| {
+        [Type::SecretsReady, Type::DependenciesReady].iter().any(|kind| c.type_ == kind.as_str())
+    };
+    match findings {
+        Some(findings) => findings.iter().map(|f| conditions::found(old, f, generation, now)).collect(),
+        None => old.iter().filter(is_further).cloned().collect(),
+    }
+}
+
+/// The last good revision and the failed one from now on.
+fn revisions(old: &StomatonServiceStatus, outcome: &Outcome) -> (Option<String>, Option<String>) {
+    match outcome {
+        Outcome::Applied(applied) => revision::judge(old, &applied.revision, &applied.deployment),
+        _ => (old.last_good_revision.clone(), old.failed_revision.clone()),
+    }
+}
+
+/// The conditions of kstatus: those of the summary, and why a service that should go is still there.
+fn all(
+    service: &StomatonService,
+    old: &StomatonServiceStatus,
+    outcome: &Outcome,
+    failed: Option<&str>,
+    in_use: &[String],
+    now: Timestamp,
+) -> Vec<Condition> {
+    let generation = service.metadata.generation;
+    let summary = taken_back(service, old, outcome, failed).unwrap_or_else(|| summary(outcome));
+    let mut all = conditions::conditions(&old.conditions, &summary, generation, now);
+    if !in_use.is_empty() {
+        let summary = Summary {
+            state: State::Reconciling,
+            reason: Reason::InUse,
+            message: format!(
+                "it stays as long as traffic may come by {}: take the service out there, or delete that too",
+                in_use.join(", ")
+            ),
+        };
+        all.retain(|c| c.type_ != Type::Reconciling.as_str());
+        all.push(conditions::condition(&old.conditions, Type::Reconciling, true, &summary, generation, now));
+    }
+    all
+}
+
+/// What there is to say when a revision failed and the last good one serves, or is about to.
+fn taken_back(
+    service: &StomatonService,
+    old: &StomatonServiceStatus,
+    outcome: &Outcome,
+    failed: Option<&str>,
+) -> Option<Summary> {
+    let (Outcome::Applied(applied), Some(failed), Some(good)) = (outcome, failed, &old.last_good_revision)
+    else {
+        return None;
+    };
+    // The last good one does not come up any more either: that is what matters now.
+    if applied.revision.instead.is_some() && rollout::failed(&applied.deployment) {
+        return None;
+    }
+    let before = old.conditions.iter().find(|c| c.type_ == Type::Ready.as_str()).map(|c| c.message.as_str());
+    let image = service.spec.image.as_deref().unwrap_or_default();
+    Some(revision::taken_back(failed, good, image, applied.words.as_deref(), before))
 }
 
 fn summary(outcome: &Outcome) -> Summary {
     let ready = |message| Summary { state: State::Ready, reason: Reason::AsSpecified, message };
     match outcome {
         Outcome::Known(summary) => summary.clone(),
+        Outcome::Held { why, .. } => why.clone(),
+        Outcome::Leaving(left) => Summary {
+            state: State::Reconciling,
+            reason: Reason::Deleting,
+            message: format!("its children go first: waiting for {} to be gone", left.join(", ")),
+        },
         Outcome::External { url } => ready(format!("refers to {url}")),
         Outcome::Failed(error) => {
             let reason = StomatonService::reason(error);
@@ -53,14 +160,23 @@ fn summary(outcome: &Outcome) -> Summary {
             Summary { state, reason, message: error.to_string() }
         }
         Outcome::Applied(applied) => rollout::unfinished(&applied.deployment, applied.words.as_deref())
-            .unwrap_or_else(|| {
-                match applied.deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1) {
-                    0 => ready("scaled to zero: nobody answers".into()),
-                    1 => ready("1 pod is ready".into()),
-                    pods => ready(format!("{pods} pods are ready")),
-                }
-            }),
+            .or_else(|| applied.note.clone())
+            .unwrap_or_else(|| ready(pods(applied))),
     }
+}
+
+/// How many pods are ready, and what the cluster does not have for them.
+fn pods(applied: &Applied) -> String {
+    let mut message = match applied.deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1) {
+        0 => "scaled to zero: nobody answers".to_owned(),
+        1 => "1 pod is ready".to_owned(),
+        pods => format!("{pods} pods are ready"),
+    };
+    if applied.unmonitored {
+        message +=
+            "; the cluster has no PodMonitor of monitoring.coreos.com/v1, so nobody collects their metrics";
+    }
+    message
 }
 
 #[cfg(test)]
@@ -94,6 +210,9 @@ mod tests {
         Outcome::Applied(Box::new(Applied {
             deployment: deployment.unwrap(),
             words: Some("it waits".into()),
+            revision: revision::Choice { wanted: "content-1".into(), ..Default::default() },
+            note: None,
+            unmonitored: false,
         }))
     }
 
@@ -105,7 +224,7 @@ mod tests {
 
     #[test]
     fn status_says_what_runs() {
-        let status = status(&object(), &applied(2, 2), Timestamp::UNIX_EPOCH);
+        let status = status(&object(), &applied(2, 2), Some(&[]), &[], Timestamp::UNIX_EPOCH);
         assert_eq!(ready(&status), ("True", "AsSpecified", "2 pods are ready"));
         assert_eq!((status.replicas, status.ready_replicas, status.observed_generation), (2, 2, Some(7)));
         assert_eq!(status.url.as_deref(), Some("http://content.fleet.svc:8080"));
@@ -136,7 +255,7 @@ mod tests {
             ),
         ];
         for (outcome, expected, second) in cases {
-            let status = status(&object(), &outcome, Timestamp::UNIX_EPOCH);
+            let status = status(&object(), &outcome, Some(&[]), &[], Timestamp::UNIX_EPOCH);
             assert_eq!(ready(&status), expected);
             assert_eq!(status.conditions.get(1).map(|c| c.type_.as_str()), second);
         }
@@ -145,7 +264,14 @@ mod tests {
     #[test]
     fn a_failed_pass_forgets_nothing_about_the_pods() {
         let timeout = crate::api::Error::Timeout { doing: "read".into() };
-        let status = status(&object(), &Outcome::Failed(Error::Gather(timeout)), Timestamp::UNIX_EPOCH);
+        let mut object = object();
+        let (kind, truth) = (Type::SecretsReady, conditions::Truth::False);
+        let finding = Finding { kind, truth, reason: Reason::MissingKey, message: "m".into() };
+        let known = status(&object, &applied(4, 3), Some(&[finding]), &[], Timestamp::UNIX_EPOCH);
+        object.status = Some(StomatonServiceStatus { url: Some("before".into()), ..known });
+        let failed = Outcome::Failed(Error::Gather(timeout));
+        let status = status(&object, &failed, None, &[], Timestamp::UNIX_EPOCH);
+        assert!(status.conditions.iter().any(|c| c.type_ == "SecretsReady" && c.reason == "MissingKey"));
         assert_eq!((status.replicas, status.ready_replicas, status.url.as_deref()), (4, 3, Some("before")));
         assert_eq!(ready(&status).1, "ApiError");
     }

@@ -2,19 +2,22 @@
 //!
 //! The schema states most of these rules too; they run again here because an object may be older than its schema.
 
-use super::gather::Gathered;
+pub mod dependencies;
+pub mod shape;
+pub mod sources;
+pub mod wiring;
+
+use super::{build::network::Network, gather::Gathered};
 use crate::controllers::meta::Family;
 use k8s_openapi::api::core::v1::{ResourceRequirements, Service};
 use kube::{Resource, ResourceExt};
-use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
 use stomaton_crds::{
-    conditions::{Reason, State, Summary},
+    conditions::{Finding, Reason, State, Summary},
     keys,
-    v1alpha1::{EnvValue, External, Health, Role, StomatonService},
+    v1alpha1::{EnvValue, External, Health, NetworkMode, Role, StomatonService},
 };
-
-/// Variables the operator sets itself.
-const RESERVED: [&str; 2] = ["SERVICE_NAME", "PORT"];
+use wiring::Wiring;
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]
@@ -43,22 +46,47 @@ pub struct Deployed {
     pub args: Vec<String>,
     /// Port of container and Service.
     pub port: i32,
-    /// Pods.
-    pub replicas: i32,
     /// Environment beside what the operator sets.
     pub env: Vec<EnvValue>,
     /// Requests and limits; none: the defaults.
     pub resources: Option<ResourceRequirements>,
     /// Where the probes ask.
     pub health: Health,
+    /// How many pods, where, and how they are replaced.
+    pub shape: shape::Shape,
+    /// What it is given beside that.
+    pub wiring: Wiring,
+    /// What is known of its Secrets and ConfigMaps.
+    pub sources: sources::Judged,
+    /// What is known of the services around it.
+    pub dependencies: dependencies::Judged,
+    /// What its NetworkPolicy is made of; none when everything is allowed.
+    pub network: Option<Network>,
+    /// Why no pods can be made or replaced now.
+    pub hold: Option<Summary>,
+}
+
+impl Deployed {
+    /// What the pass found out beside where the service stands as a whole.
+    pub fn findings(&self) -> Vec<Finding> {
+        self.sources.finding.iter().chain(&self.dependencies.finding).cloned().collect()
+    }
+
+    /// Whether Secrets and ConfigMaps can be made.
+    pub fn granted(&self) -> bool {
+        self.sources.finding.as_ref().is_none_or(|finding| finding.reason != Reason::NoGrant)
+    }
 }
 
 /// Checks `service`.
 pub fn validate(service: &StomatonService, gathered: &Gathered) -> Result<Validated, Summary> {
     let spec = &service.spec;
+    if spec.service_auth.is_some() {
+        return Err(invalid("`serviceAuth` is not supported yet: leave it out".into()));
+    }
     match (spec.role, &spec.external) {
         (Role::External, Some(external)) => return refer(service, external, gathered.external.as_ref()),
-        (Role::External, None) => return Err(invalid("role External needs `external.serviceName`".into())),
+        (Role::External, None) => return Err(invalid("role External needs `external`".into())),
         (_, Some(_)) => return Err(invalid("`external` goes with role External only".into())),
         (_, None) => {}
     }
@@ -68,11 +96,16 @@ pub fn validate(service: &StomatonService, gathered: &Gathered) -> Result<Valida
     if !(1..=65535).contains(&spec.port) {
         return Err(invalid(format!("`port` {} is not between 1 and 65535", spec.port)));
     }
-    check_env(&spec.env)?;
+    let wiring = wiring::check(spec, &gathered.claims)?;
     let Some(owner) = service.controller_owner_ref(&()) else {
         return Err(invalid("the object has no UID: it must come from an API server".into()));
     };
     let namespace = service.namespace().unwrap_or_default();
+    let sources = sources::judge(spec, &namespace, gathered);
+    let dependencies = dependencies::judge(service, gathered, &wiring::explicit(spec));
+    // Once there are pods, a dependency that fails takes none of them away.
+    let start =
+        dependencies.hold.clone().filter(|_| dependencies.hold_running || gathered.deployment.is_none());
     Ok(Validated::Deployed(Box::new(Deployed {
         name: service.name_any(),
         family: Family::new(namespace, owner, keys::SERVICE, "service"),
@@ -80,24 +113,33 @@ pub fn validate(service: &StomatonService, gathered: &Gathered) -> Result<Valida
         command: spec.command.clone(),
         args: spec.args.clone(),
         port: spec.port,
-        replicas: spec.replicas.unwrap_or(1),
         env: spec.env.clone(),
         resources: spec.resources.clone(),
         health: spec.health.clone(),
+        shape: shape::shape(spec, &gathered.around)?,
+        wiring,
+        network: network(service, gathered, &dependencies),
+        hold: start.or_else(|| sources.hold.clone()),
+        sources,
+        dependencies,
     })))
 }
 
-fn check_env(env: &[EnvValue]) -> Result<(), Summary> {
-    let mut names = BTreeSet::new();
-    for EnvValue { name, .. } in env {
-        if RESERVED.contains(&name.as_str()) {
-            return Err(invalid(format!("the operator sets {name} itself: take it out of `env`")));
-        }
-        if !names.insert(name) {
-            return Err(invalid(format!("`env` has {name} twice")));
-        }
-    }
-    Ok(())
+/// What the policy of `service` is made of.
+fn network(
+    service: &StomatonService,
+    gathered: &Gathered,
+    dependencies: &dependencies::Judged,
+) -> Option<Network> {
+    let policy =
+        service.spec.network_policy.as_ref().filter(|policy| policy.mode == NetworkMode::Restricted)?;
+    Some(Network {
+        ingress_from: policy.ingress_from.clone(),
+        egress_to: policy.egress_to.clone(),
+        callers: dependencies.callers.clone(),
+        callees: dependencies.callees.clone(),
+        referred: gathered.referred.clone(),
+    })
 }
 
 /// An External service: only referred to.
@@ -106,7 +148,14 @@ fn refer(
     external: &External,
     service: Option<&Service>,
 ) -> Result<Validated, Summary> {
-    let (name, namespace) = (&external.service_name, object.namespace().unwrap_or_default());
+    let namespace = object.namespace().unwrap_or_default();
+    let name = match (&external.service_name, &external.address) {
+        (Some(name), None) => name,
+        (None, Some(address)) => return Ok(Validated::External { url: outside(address, object.spec.port) }),
+        _ => {
+            return Err(invalid("`external` needs a `serviceName` or an `address`, one of the two".into()));
+        }
+    };
     let Some(service) = service else {
         // Not Stalled: it may be applied a moment later, and its coming brings the next pass.
         return Err(Summary {
@@ -138,7 +187,16 @@ pub fn url(name: &str, namespace: &str, port: i32) -> String {
     format!("http://{name}.{namespace}.svc:{port}")
 }
 
-fn invalid(message: String) -> Summary {
+/// Where an address outside the cluster answers.
+fn outside(address: &str, port: i32) -> String {
+    match address.parse::<Ipv6Addr>() {
+        Ok(address) => format!("http://[{address}]:{port}"),
+        Err(_) => format!("http://{address}:{port}"),
+    }
+}
+
+/// A spec that breaks a rule.
+pub fn invalid(message: String) -> Summary {
     Summary { state: State::Stalled, reason: Reason::Invalid, message }
 }
 
@@ -158,7 +216,8 @@ mod tests {
 
     fn service(ports: &[i32]) -> Gathered {
         let ports: Vec<_> = ports.iter().map(|p| json!({"port": p})).collect();
-        Gathered { external: Some(serde_json::from_value(json!({"spec": {"ports": ports}})).unwrap()) }
+        let external = serde_json::from_value(json!({"spec": {"ports": ports}})).unwrap();
+        Gathered { external: Some(external), ..Gathered::default() }
     }
 
     #[test]
@@ -166,11 +225,16 @@ mod tests {
         let env = |names: &[&str]| names.iter().map(|n| json!({"name": n, "value": ""})).collect::<Vec<_>>();
         let cases = [
             (json!({}), "`image` is missing: name the container image to run"),
-            (json!({"role": "External"}), "role External needs `external.serviceName`"),
+            (json!({"role": "External"}), "role External needs `external`"),
+            (
+                json!({"role": "External", "external": {}}),
+                "`external` needs a `serviceName` or an `address`, one of the two",
+            ),
             (
                 json!({"image": "i", "external": {"serviceName": "s"}}),
                 "`external` goes with role External only",
             ),
+            (json!({"image": "i", "serviceAuth": {}}), "`serviceAuth` is not supported yet: leave it out"),
             (json!({"image": "i", "port": 0}), "`port` 0 is not between 1 and 65535"),
             (
                 json!({"image": "i", "env": env(&["PORT"])}),
@@ -195,5 +259,16 @@ mod tests {
         assert_eq!((problem.state, problem.reason), (State::Stalled, Reason::NoPort));
         let problem = validate(&external(8080), &Gathered::default()).unwrap_err();
         assert_eq!((problem.state, problem.reason), (State::Reconciling, Reason::NotFound));
+
+        let outside = |address: &str| {
+            let external = json!({"role": "External", "port": 443, "external": {"address": address}});
+            match validate(&object(external), &Gathered::default()) {
+                Ok(Validated::External { url }) => url,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(outside("mono.example.com"), "http://mono.example.com:443");
+        assert_eq!(outside("10.1.2.3"), "http://10.1.2.3:443");
+        assert_eq!(outside("2001:db8::1"), "http://[2001:db8::1]:443");
     }
 }

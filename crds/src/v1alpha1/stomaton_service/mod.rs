@@ -1,5 +1,16 @@
 //! `StomatonService`: deploys one service of the fleet and tells the truth about it.
 
+mod shape;
+mod surroundings;
+mod wiring;
+
+pub use shape::{Disruption, OnFailure, Placement, Rollout, Scaling, Spread, Trigger};
+pub use surroundings::{Monitoring, NetworkMode, NetworkPolicy, Peer, PodOverrides, Target};
+pub use wiring::{
+    Access, Binding, BindingKey, ConfigFile, DataVolume, Dependency, EnvFrom, EnvValue, NamedPort, OnDelete,
+    SecretEnv, ServiceAuth,
+};
+
 use k8s_openapi::{
     api::core::v1::ResourceRequirements, apimachinery::pkg::apis::meta::v1::Condition,
     apimachinery::pkg::util::intstr::IntOrString,
@@ -44,8 +55,13 @@ use serde::{Deserialize, Serialize};
 #[x_kube(
     validation = Rule::new("self.role == 'External' ? has(self.external) : has(self.image)")
         .message("role External needs `external`, every other role needs `image`"),
-    validation = Rule::new("self.role != 'External' || !(has(self.image) || has(self.replicas))")
-        .message("role External is not deployed: `image` and `replicas` do not go with it"),
+    validation = Rule::new("self.role != 'External' || !(has(self.image) || has(self.replicas) || has(self.scaling) || has(self.volumes) || has(self.dependsOn))")
+        .message("role External is not deployed: `image`, `replicas`, `scaling`, `volumes` and `dependsOn` do not go with it"),
+    validation = Rule::new("!has(self.volumes) || self.volumes.all(v, v.access != 'ReadWriteOnce') || (!has(self.scaling) && (!has(self.replicas) || self.replicas <= 1))")
+        .message("a volume that is ReadWriteOnce allows one pod: leave out `scaling`, and set `replicas` to 1 at most"),
+    validation = Rule::new("!has(self.monitoring) || !has(self.monitoring.port) || self.monitoring.port == 'http' || (has(self.ports) && self.ports.exists(p, p.name == self.monitoring.port))")
+        .message("`monitoring.port` must be `http` or the name of one of `ports`"),
+    validation = Rule::new("!has(self.serviceAuth)").message("`serviceAuth` is not supported yet: leave it out"),
     validation = Rule::new("self.role == 'External' || !has(self.external)")
         .message("`external` goes with role External only")
 )]
@@ -70,10 +86,19 @@ pub struct StomatonServiceSpec {
     #[serde(default = "default_port")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
-    /// Pods wanted. Left out: 1.
+    /// Pods wanted. Left out: 1 to begin with, and then whatever anybody makes of it. With `scaling`: where it begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: Option<i32>,
+    /// Further ports of container and Service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(
+        merge_strategy = ListMerge::Map(vec!["name".into()]),
+        validation = Rule::new("self.all(p, p.name != 'http')").message("`http` is the name of `port`"),
+        validation = Rule::new("self.all(a, self.exists_one(b, a.port == b.port))").message("two ports have the same number")
+    )]
+    pub ports: Vec<NamedPort>,
     /// Environment of the container. `SERVICE_NAME` and `PORT` are set by the operator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128))]
@@ -83,12 +108,71 @@ pub struct StomatonServiceSpec {
             .message("SERVICE_NAME and PORT are set by the operator, from the object's name and `port`")
     )]
     pub env: Vec<EnvValue>,
+    /// Environment from single keys of Secrets. A changed value replaces the pods.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub secret_env: Vec<SecretEnv>,
+    /// Environment from whole Secrets and ConfigMaps; `env`, `secretEnv` and `bindings` win over it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub env_from: Vec<EnvFrom>,
+    /// Backing stores, with the keys that their Secrets must have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub bindings: Vec<Binding>,
+    /// Files. A changed file replaces the pods.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["path".into()]))]
+    pub config: Vec<ConfigFile>,
+    /// Data that must last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub volumes: Vec<DataVolume>,
+    /// Services that this one calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub depends_on: Vec<Dependency>,
+    /// Tokens for the calls of other services to this one: not supported yet, and refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_auth: Option<ServiceAuth>,
     /// Requests and limits of the container. Left out: 50m CPU and 64Mi of memory requested, 512Mi the limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
     /// Where the probes ask.
     #[serde(default)]
     pub health: Health,
+    /// How many pods, by load. `replicas` is where it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
+    /// What a drain of nodes may take away. Left out: one pod at a time, when there can be more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disruption: Option<Disruption>,
+    /// How a new revision replaces the old one.
+    #[serde(default)]
+    pub rollout: Rollout,
+    /// Where pods run.
+    #[serde(default)]
+    pub placement: Placement,
+    /// ServiceAccount of the pods; only what the operator was told to allow (`--allowed-service-accounts`). Left out:
+    /// the namespace's default one, whose token no pod gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub service_account_name: Option<String>,
+    /// Who may talk to the service, and to whom it may talk. Left out: everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<NetworkPolicy>,
+    /// Metrics, for a Prometheus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitoring: Option<Monitoring>,
+    /// What pods have beyond what the operator writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_template: Option<PodOverrides>,
     /// What an External service refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<External>,
@@ -108,18 +192,6 @@ pub enum Role {
     Shared,
     /// Exists already; never touched.
     External,
-}
-
-/// One environment variable with a literal value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct EnvValue {
-    /// Name of the variable.
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
-    pub name: String,
-    /// Its value, taken as it is.
-    #[schemars(length(max = 4096))]
-    pub value: String,
 }
 
 /// HTTP paths of the probes, on the service's port.
@@ -153,10 +225,16 @@ impl Default for Health {
 /// Something that exists already.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.serviceName) != has(self.address)").message("name a `serviceName` or an `address`, one of the two"))]
 pub struct External {
     /// Name of a Service in the same namespace.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
-    pub service_name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = wiring::SERVICE))]
+    pub service_name: Option<String>,
+    /// Host name or IP address outside the cluster; the port is `port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-zA-Z0-9]([-a-zA-Z0-9.:]*[a-zA-Z0-9])?$"))]
+    pub address: Option<String>,
 }
 
 /// What is known of a service.
@@ -182,6 +260,12 @@ pub struct StomatonServiceStatus {
     /// Where the service answers inside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// The newest revision whose pods were all ready: where a failed one returns to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_good_revision: Option<String>,
+    /// The revision that failed and was taken back; none when the newest one runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_revision: Option<String>,
 }
 
 /// Probe port of a service, as probes want it.

@@ -1,0 +1,172 @@
+//! Services that depend on each other: start order, URLs, circles, and other namespaces.
+
+use super::{condition, container, deployment, patch};
+use crate::{
+    stomaton_service::{let_pods_run, ready, service, until},
+    world::{World, runtime},
+};
+use k8s_openapi::{
+    api::apps::v1::Deployment,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api,
+    api::{DeleteParams, DynamicObject, PostParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use serde_json::{Value, json};
+use stomaton_crds::v1alpha1::StomatonService;
+
+fn on(dependencies: &[&str]) -> Value {
+    let dependencies: Vec<_> = dependencies.iter().map(|name| json!({"name": name})).collect();
+    json!({"image": "fleet:1", "dependsOn": dependencies})
+}
+
+/// The value of a variable of the pods.
+fn variable(deployment: &Deployment, name: &str) -> Option<String> {
+    container(deployment).env.iter().flatten().find(|e| e.name == name)?.value.clone()
+}
+
+#[test]
+fn a_chain_starts_from_its_far_end() {
+    runtime().block_on(async {
+        let world = World::with_slow_resync().await;
+        let chain = ["a", "b", "c", "d-service"];
+        for pair in chain.windows(2) {
+            service(&world, pair[0], on(&[pair[1]])).await;
+        }
+        condition(&world, "c", "DependenciesReady", "False", "NotFound").await;
+        service(&world, "d-service", json!({"image": "fleet:1", "port": 9000})).await;
+        condition(&world, "c", "DependenciesReady", "False", "WaitingForDependency").await;
+        let deployments = world.api::<Deployment>();
+        for (i, name) in chain.iter().enumerate().rev() {
+            deployment(&world, name, "the Deployment", |_| true).await;
+            for waiting in &chain[..i] {
+                assert!(
+                    deployments.get_opt(waiting).await.unwrap().is_none(),
+                    "{waiting} before {name} is ready"
+                );
+            }
+            let_pods_run(&world, name, 1).await;
+            until(&world, name, "True", "AsSpecified").await;
+        }
+        let c = deployments.get("c").await.unwrap();
+        let url = format!("http://d-service.{}.svc:9000", world.namespace);
+        assert_eq!(variable(&c, "D_SERVICE_URL"), Some(url));
+
+        // A dependency that fails later takes nobody with it.
+        world.api::<StomatonService>().delete("d-service", &DeleteParams::default()).await.unwrap();
+        condition(&world, "c", "DependenciesReady", "False", "NotFound").await;
+        assert_eq!(deployments.get("c").await.unwrap().spec.unwrap().replicas, Some(1));
+    });
+}
+
+#[test]
+fn a_circle_is_spelled_out_by_every_member_and_ends_with_an_edge() {
+    runtime().block_on(async {
+        let world = World::with_slow_resync().await;
+        for (name, needs) in [("a", "b"), ("b", "c"), ("c", "a")] {
+            service(&world, name, on(&[needs])).await;
+        }
+        for name in ["a", "b", "c"] {
+            let stalled = until(&world, name, "False", "DependencyCycle").await;
+            let message = ready(&stalled).unwrap().2;
+            assert!(message.contains("a -> b -> c -> a;"), "{name}: {message}");
+            assert!(world.api::<Deployment>().get_opt(name).await.unwrap().is_none());
+        }
+        let optional = json!({"spec": {"dependsOn": [{"name": "a", "optional": true}]}});
+        patch::<StomatonService>(&world, "c", optional).await;
+        for name in ["c", "b", "a"] {
+            deployment(&world, name, "the Deployment", |_| true).await;
+            let_pods_run(&world, name, 1).await;
+            until(&world, name, "True", "AsSpecified").await;
+        }
+    });
+}
+
+/// The kind that the Gateway API brings, as far as it matters here.
+fn grant_kind() -> CustomResourceDefinition {
+    let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    serde_json::from_value(json!({
+        "metadata": {
+            "name": "referencegrants.gateway.networking.k8s.io",
+            // The API server asks for it in groups of Kubernetes.
+            "annotations": {"api-approved.kubernetes.io": "unapproved, for a test"},
+        },
+        "spec": {
+            "group": "gateway.networking.k8s.io", "scope": "Namespaced",
+            "names": {"kind": "ReferenceGrant", "plural": "referencegrants", "singular": "referencegrant"},
+            "versions": [{
+                "name": "v1beta1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": anything}}},
+            }],
+        },
+    }))
+    .unwrap()
+}
+
+#[test]
+fn another_namespace_is_called_only_while_it_allows_it() {
+    runtime().block_on(async {
+        let world = World::everywhere().await;
+        let shared = World::beside(&world).await;
+        service(&shared, "database", json!({"image": "fleet:1"})).await;
+        let_pods_run(&shared, "database", 1).await;
+        until(&shared, "database", "True", "AsSpecified").await;
+        let dependency = json!([{"name": "database", "namespace": shared.namespace}]);
+        service(&world, "shop", json!({"image": "fleet:1", "dependsOn": dependency})).await;
+        let message = condition(&world, "shop", "DependenciesReady", "False", "NotAllowed").await;
+        assert!(message.contains(&format!("create one in namespace {}", shared.namespace)), "{message}");
+        assert!(world.api::<Deployment>().get_opt("shop").await.unwrap().is_none());
+
+        // The kind appears, and with it the grant.
+        let kinds: Api<CustomResourceDefinition> = Api::all(world.client.clone());
+        kinds.create(&PostParams::default(), &grant_kind()).await.unwrap();
+        let established = kube::runtime::wait::conditions::is_crd_established();
+        let name = "referencegrants.gateway.networking.k8s.io";
+        kube::runtime::wait::await_condition(kinds.clone(), name, established).await.unwrap();
+        let kind = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1beta1", "ReferenceGrant");
+        let grants: Api<DynamicObject> = Api::namespaced_with(
+            world.client.clone(),
+            &shared.namespace,
+            &ApiResource::from_gvk_with_plural(&kind, "referencegrants"),
+        );
+        let ours = |namespace: Option<&str>| {
+            let mut side = json!({"group": "fleet.stomaton.com", "kind": "StomatonService"});
+            if let Some(namespace) = namespace {
+                side["namespace"] = json!(namespace);
+            }
+            json!([side])
+        };
+        let grant = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1beta1", "kind": "ReferenceGrant", "metadata": {"name": "shop"},
+            "spec": {"from": ours(Some(&world.namespace)), "to": ours(None)},
+        });
+        let grant = serde_json::from_value(grant).unwrap();
+        world
+            .eventually("the new kind", async || {
+                grants.create(&PostParams::default(), &grant).await.map_err(|e| e.to_string())
+            })
+            .await;
+        condition(&world, "shop", "DependenciesReady", "True", "AsSpecified").await;
+        let url = format!("http://database.{}.svc:8080", shared.namespace);
+        deployment(&world, "shop", "the URL", |c| {
+            c.env.iter().flatten().any(|e| e.name == "DATABASE_SERVICE_URL" && e.value.as_ref() == Some(&url))
+        })
+        .await;
+
+        let requests = world.requests();
+        for verb in ["list", "watch"] {
+            let used = |r: &Value| r["verb"] == verb && r["objectRef"]["resource"] == "referencegrants";
+            assert!(requests.iter().any(used), "{verb} is granted and not used");
+        }
+
+        // And goes: the edge with it, but not the pods.
+        grants.delete("shop", &DeleteParams::default()).await.unwrap();
+        condition(&world, "shop", "DependenciesReady", "False", "NotAllowed").await;
+        deployment(&world, "shop", "no URL", |c| {
+            !c.env.iter().flatten().any(|e| e.name == "DATABASE_SERVICE_URL")
+        })
+        .await;
+    });
+}
