@@ -91,6 +91,8 @@ pub enum Reason {
     MissingKey,
     /// The operator was not given the right to read Secrets and ConfigMaps in a namespace.
     NoGrant,
+    /// A token is made, but not every pod that needs it knows it yet.
+    WaitingForTokens,
     /// A service that the spec depends on is not ready.
     WaitingForDependency,
     /// Services depend on each other in a circle.
@@ -127,6 +129,7 @@ impl Reason {
             Self::MissingSecret => "MissingSecret",
             Self::MissingKey => "MissingKey",
             Self::NoGrant => "NoGrant",
+            Self::WaitingForTokens => "WaitingForTokens",
             Self::WaitingForDependency => "WaitingForDependency",
             Self::DependencyCycle => "DependencyCycle",
             Self::ApiError => "ApiError",

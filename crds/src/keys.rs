@@ -32,6 +32,9 @@ pub const SECRETS_HASH: &str = "fleet.stomaton.com/secrets-hash";
 /// Annotation on pods: hash of the files and ConfigMaps they were started with.
 pub const CONFIG_HASH: &str = "fleet.stomaton.com/config-hash";
 
+/// Annotation on Secrets of tokens: how far the rotation of each is. No token, and nothing to guess one from.
+pub const TOKENS: &str = "fleet.stomaton.com/tokens";
+
 /// Field manager of a controller for the children it makes: one per kind, so that ownership of a field says
 /// which controller set it.
 pub mod field_managers {

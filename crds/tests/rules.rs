@@ -155,7 +155,7 @@ fn every_rule_of_a_service_refuses_and_says_why() {
         (json!({ "disruption": { "maxUnavailable": "0%" } }), "block every drain"),
         (json!({ "disruption": { "maxUnavailable": "101%" } }), "block every drain"),
         (json!({ "rollout": { "maxSurge": 0 } }), "only when its successor is ready"),
-        (json!({ "serviceAuth": {} }), "not supported yet"),
+        (json!({ "serviceAuth": { "rotateEvery": "1m", "overlap": "60s" } }), "longer than `overlap`"),
         (peer(json!({})), "name pods by `podLabels`"),
         (target(json!({})), "one of the two"),
         (target(json!({ "peer": { "podLabels": { "a": "b" } }, "cidr": "10.0.0.0/8" })), "one of the two"),

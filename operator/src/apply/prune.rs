@@ -2,14 +2,14 @@
 //! always there, written before the children are: so a crash at any moment leaves none behind. I/O: one read and one
 //! delete of each child that is to go, and of no other.
 //!
-//! For files, data and policies of a StomatonService: a record needs no watch of ConfigMaps, which the operator may not
+//! For files, tokens, data and policies of a StomatonService: a record needs no watch of ConfigMaps, which the operator may not
 //! have. Its other children are found in the caches of watches, see the controller's `kinds`.
 
 use crate::{api, context::Context, metrics::Verb};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
-        core::v1::{ConfigMap, PersistentVolumeClaim},
+        core::v1::{ConfigMap, PersistentVolumeClaim, Secret},
         networking::v1::NetworkPolicy,
     },
     apimachinery::pkg::apis::meta::v1::OwnerReference,
@@ -26,6 +26,8 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 pub enum Kind {
     /// Files.
     ConfigMap,
+    /// Tokens.
+    Secret,
     /// Data.
     PersistentVolumeClaim,
     /// Who may talk to whom.
@@ -33,11 +35,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::ConfigMap, Self::PersistentVolumeClaim, Self::NetworkPolicy];
+    const ALL: [Self; 4] = [Self::ConfigMap, Self::Secret, Self::PersistentVolumeClaim, Self::NetworkPolicy];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::ConfigMap => "ConfigMap",
+            Self::Secret => "Secret",
             Self::PersistentVolumeClaim => "PersistentVolumeClaim",
             Self::NetworkPolicy => "NetworkPolicy",
         }
@@ -92,6 +95,7 @@ pub async fn prune(
     for (kind, name) in &children.0 {
         let removed = match kind {
             Kind::ConfigMap => remove::<ConfigMap>(ctx, namespace, owner, name).await,
+            Kind::Secret => remove::<Secret>(ctx, namespace, owner, name).await,
             Kind::PersistentVolumeClaim => remove::<PersistentVolumeClaim>(ctx, namespace, owner, name).await,
             Kind::NetworkPolicy => remove::<NetworkPolicy>(ctx, namespace, owner, name).await,
         };

@@ -10,6 +10,7 @@ mod in_use;
 mod kinds;
 mod revision;
 mod ripples;
+mod tokens;
 mod validate;
 mod watching;
 
@@ -24,7 +25,7 @@ use futures::{
 };
 use gather::{
     Gathered,
-    neighbours::{self, Neighbours},
+    neighbours::{self, Key, Neighbours},
     sources::named,
 };
 use jiff::Timestamp;
@@ -57,7 +58,10 @@ use watching::{News, Wake, Watching};
 pub enum Error {
     /// What the object refers to could not be read.
     #[error(transparent)]
-    Gather(api::Error),
+    Gather(#[from] api::Error),
+    /// There are no random bytes for a new token.
+    #[error("cannot make a token: {0}")]
+    Random(#[from] getrandom::Error),
     /// A child is not as it should be.
     #[error(transparent)]
     Apply(#[from] children::Error),
@@ -102,9 +106,26 @@ impl Shared {
         if uses_sources(service) {
             self.watching.watch(ctx, &service.namespace().unwrap_or_default(), &self.news);
         }
+        for (namespace, _) in self.partners(service) {
+            self.watching.watch(ctx, &namespace, &self.news);
+        }
         if leaves_its_namespace(service) {
             self.watching.watch_grants(ctx, &self.news);
         }
+    }
+
+    /// Whose tokens matter to `service`, itself among them.
+    fn partners(&self, service: &StomatonService) -> BTreeSet<Key> {
+        let asks = |key: &Key| {
+            let callee = self.store.get(&ObjectRef::new(&key.1).within(&key.0));
+            callee.is_some_and(|o| o.0.as_ref().is_ok_and(|callee| callee.spec.service_auth.is_some()))
+        };
+        let mut partners: BTreeSet<_> =
+            neighbours::edges(service).map(|(key, _)| key).filter(asks).collect();
+        if service.spec.service_auth.is_some() || !partners.is_empty() {
+            partners.insert(neighbours::key(service));
+        }
+        partners
     }
 
     /// The services around `service`, as they were heard of last.
@@ -120,7 +141,7 @@ impl Reconcile for StomatonService {
 
     fn reason(error: &Error) -> Reason {
         match error {
-            Error::Gather(_) | Error::Finalizer(_) | Error::Status(_) => Reason::ApiError,
+            Error::Gather(_) | Error::Random(_) | Error::Finalizer(_) | Error::Status(_) => Reason::ApiError,
             Error::Apply(error) => error.reason(),
         }
     }
@@ -130,10 +151,10 @@ impl Reconcile for StomatonService {
             // Nothing was ever made, or all is taken down.
             return Ok(None);
         }
-        let Passed { outcome, findings, in_use } = match pass(self, ctx, shared).await {
+        let Passed { outcome, findings, in_use, again } = match pass(self, ctx, shared).await {
             Ok(Some(passed)) => passed,
             Ok(None) => return Ok(None),
-            Err(error) => Passed { outcome: Outcome::Failed(error), findings: None, in_use: Vec::new() },
+            Err(error) => Passed::only(Outcome::Failed(error)),
         };
         let next = conditions::status(self, &outcome, findings.as_deref(), &in_use, Timestamp::now());
         if status::write(ctx, self, self.status.as_ref(), &next).await.map_err(Error::Status)?.is_some() {
@@ -149,7 +170,7 @@ impl Reconcile for StomatonService {
             {
                 Ok(Some(Duration::ZERO))
             }
-            _ => Ok(None),
+            _ => Ok(again),
         }
     }
 }
@@ -162,6 +183,15 @@ struct Passed {
     findings: Option<Vec<Finding>>,
     /// For whom the service stays although it should go.
     in_use: Vec<String>,
+    /// When time alone may change what was found out.
+    again: Option<Duration>,
+}
+
+impl Passed {
+    /// A pass that did not come far.
+    fn only(outcome: Outcome) -> Self {
+        Self { outcome, findings: None, in_use: Vec::new(), again: None }
+    }
 }
 
 /// One pass; none: the object is gone, and there is nothing to say any more.
@@ -174,23 +204,22 @@ async fn pass(service: &StomatonService, ctx: &Context, shared: &Shared) -> Resu
         Finish::NotAsked => Vec::new(),
         Finish::InUse(by) => by,
         Finish::Leaving(left) => {
-            let outcome = Outcome::Leaving(left);
-            return Ok(Some(Passed { outcome, findings: None, in_use: Vec::new() }));
+            return Ok(Some(Passed::only(Outcome::Leaving(left))));
         }
         Finish::Done if service.metadata.deletion_timestamp.is_some() => return Ok(None),
         Finish::Done => Vec::new(),
     };
-    let gathered = gather::gather(ctx, service, shared.neighbours(service), around).await;
-    let gathered = gathered.map_err(Error::Gather)?;
-    let (outcome, findings) = match validate::validate(service, &gathered) {
+    let gathered = gather::gather(ctx, service, shared.neighbours(service), around).await?;
+    let (outcome, findings, again) = match validate::validate(service, &gathered) {
         Ok(Validated::Deployed(wanted)) => {
-            let findings = wanted.findings();
-            (deploy(service, ctx, shared, *wanted, gathered).await?, findings)
+            let (findings, again) = (wanted.findings(), wanted.tokens.again);
+            (deploy(service, ctx, shared, *wanted, gathered).await?, findings, again)
         }
-        Ok(Validated::External { url }) => (Outcome::External { url }, Vec::new()),
-        Err(problem) => (Outcome::Known(problem), Vec::new()),
+        Ok(Validated::External { url }) => (Outcome::External { url }, Vec::new(), None),
+        Err(problem) => (Outcome::Known(problem), Vec::new(), None),
     };
-    Ok(Some(Passed { outcome, findings: Some(findings), in_use }))
+    let again = again.and_then(|again| Duration::try_from(again).ok());
+    Ok(Some(Passed { outcome, findings: Some(findings), in_use, again }))
 }
 
 async fn deploy(
@@ -293,12 +322,31 @@ fn concerned_by(store: &Store<Guarded<StomatonService>>, news: &News) -> Vec<Wak
             service.namespace().as_ref() == Some(namespace) && uses_sources(service)
         }
         News::Touched { kind, namespace, name, service: owner } => {
-            service.namespace().as_ref() == Some(namespace)
-                && (named(&service.spec).contains(&(*kind, name.clone()))
-                    || owner.as_ref() == Some(&service.name_any()))
+            let here = service.namespace().as_ref() == Some(namespace);
+            let owner = owner.as_ref().map(|owner| (namespace.clone(), owner.clone()));
+            here && named(&service.spec).contains(&(*kind, name.clone()))
+                || owner.is_some_and(|owner| {
+                    owner == neighbours::key(service) || tokens_matter(store, service, &owner, name)
+                })
         }
     };
     all.iter().filter(|o| o.0.as_ref().is_ok_and(hit)).map(|o| ObjectRef::from_obj(&**o)).collect()
+}
+
+/// Whether the Secret `name` of `owner` has tokens for calls between it and `service`.
+fn tokens_matter(
+    store: &Store<Guarded<StomatonService>>,
+    service: &StomatonService,
+    owner: &Key,
+    name: &str,
+) -> bool {
+    let calls = |caller: &StomatonService, callee: &Key| neighbours::edges(caller).any(|(key, _)| key == *callee);
+    if name == tokens::callers_name(&owner.1) {
+        return calls(service, owner);
+    }
+    let shows = name == tokens::tokens_name(&owner.1) && service.spec.service_auth.is_some();
+    let caller = shows.then(|| store.get(&ObjectRef::new(&owner.1).within(&owner.0))).flatten();
+    caller.is_some_and(|o| o.0.as_ref().is_ok_and(|caller| calls(caller, &neighbours::key(service))))
 }
 
 /// The StomatonServices that a Service belongs to, or that refer to it.

@@ -162,13 +162,14 @@ async fn a_service_is_given_and_taken(world: &World) {
         "secretEnv": [{"name": "KEY", "secret": "keys", "key": "key"}],
         "volumes": [{"name": "data", "mountPath": "/data", "size": "1Gi", "onDelete": "Delete"}],
         "dependsOn": [{"name": "somebody", "namespace": "elsewhere", "optional": true}],
+        "serviceAuth": {},
     });
     world.create::<StomatonService>(json!({"metadata": {"name": "wired"}, "spec": spec})).await;
     script::ready::<StomatonService>(world, "wired").await;
     disturb::<NetworkPolicy>(world, "wired").await;
     disturb::<PersistentVolumeClaim>(world, "wired-data").await;
     let other = json!({"spec": {"config": [{"path": "/etc/wired", "content": "b"}]}});
-    let bare = json!({"spec": {"config": null, "volumes": null, "networkPolicy": null}});
+    let bare = json!({"spec": {"config": null, "volumes": null, "networkPolicy": null, "serviceAuth": null}});
     for change in [other, bare] {
         script::patch::<StomatonService>(world, "wired", change).await;
         script::ready::<StomatonService>(world, "wired").await;

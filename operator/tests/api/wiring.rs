@@ -3,6 +3,7 @@
 mod dependencies;
 mod network;
 mod secrets;
+mod tokens;
 
 use crate::{
     stomaton_service::{let_pods_run, patch, ready, service, until},

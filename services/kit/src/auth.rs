@@ -1,8 +1,8 @@
 //! Who calls: the `X-Service-Token` header, checked against files that may change at any time, and read from files for
 //! calls of our own. I/O: reads a small directory, at most once a second.
 //!
-//! Whoever deploys a service makes, replaces and mounts the tokens; the operator does not yet. Where there is no
-//! directory nobody asked for tokens, and every caller is let through.
+//! Whoever deploys a service makes, replaces and mounts the tokens. Where there is no directory nobody asked for
+//! tokens, and every caller is let through.
 
 use std::{
     fs, io,
@@ -132,11 +132,11 @@ impl Tokens {
         Self { directory: directory.into() }
     }
 
-    /// The token for a call to `service` now, as the value of [`HEADER`]; none when there is none. Ask anew for each
-    /// call: the answer changes. A file is read each time, from memory as Kubernetes mounts it.
+    /// The token for a call to `service` (`NAMESPACE.NAME`, if it is in another namespace) now, as the value of
+    /// [`HEADER`]; none when there is none. Ask anew for each call: the answer changes. A file is read each time, from memory as Kubernetes mounts it.
     pub fn current(&self, service: &str) -> Option<HeaderValue> {
-        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if service.is_empty() || !service.bytes().all(fits) {
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+        if service.is_empty() || service.starts_with('.') || !service.bytes().all(fits) {
             return None;
         }
         let text = fs::read_to_string(self.directory.join(service)).ok()?;
@@ -223,6 +223,7 @@ mod tests {
         scratch.publish("..2", &[("database", "second")]);
         assert_eq!(tokens.current("database").unwrap(), "second");
         assert_eq!(tokens.current("../database"), None);
+        assert_eq!(tokens.current(".."), None);
         assert_eq!(tokens.current("search"), None);
     }
 }

@@ -55,13 +55,12 @@ use serde::{Deserialize, Serialize};
 #[x_kube(
     validation = Rule::new("self.role == 'External' ? has(self.external) : has(self.image)")
         .message("role External needs `external`, every other role needs `image`"),
-    validation = Rule::new("self.role != 'External' || !(has(self.image) || has(self.replicas) || has(self.scaling) || has(self.volumes) || has(self.dependsOn))")
-        .message("role External is not deployed: `image`, `replicas`, `scaling`, `volumes` and `dependsOn` do not go with it"),
+    validation = Rule::new("self.role != 'External' || !(has(self.image) || has(self.replicas) || has(self.scaling) || has(self.volumes) || has(self.dependsOn) || has(self.serviceAuth))")
+        .message("role External is not deployed: `image`, `replicas`, `scaling`, `volumes`, `dependsOn` and `serviceAuth` do not go with it"),
     validation = Rule::new("!has(self.volumes) || self.volumes.all(v, v.access != 'ReadWriteOnce') || (!has(self.scaling) && (!has(self.replicas) || self.replicas <= 1))")
         .message("a volume that is ReadWriteOnce allows one pod: leave out `scaling`, and set `replicas` to 1 at most"),
     validation = Rule::new("!has(self.monitoring) || !has(self.monitoring.port) || self.monitoring.port == 'http' || (has(self.ports) && self.ports.exists(p, p.name == self.monitoring.port))")
         .message("`monitoring.port` must be `http` or the name of one of `ports`"),
-    validation = Rule::new("!has(self.serviceAuth)").message("`serviceAuth` is not supported yet: leave it out"),
     validation = Rule::new("self.role == 'External' || !has(self.external)")
         .message("`external` goes with role External only")
 )]

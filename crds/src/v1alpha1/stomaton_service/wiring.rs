@@ -187,16 +187,20 @@ pub struct Dependency {
 /// Tokens for calls between services: each caller (a service that depends on this one) has a token of its own, made
 /// and rotated by the operator, and sends it as `X-Service-Token`. Callers find theirs in the file
 /// `/var/run/stomaton/tokens/SERVICE`; this service finds those it must accept in `/var/run/stomaton/callers/CALLER`,
-/// one a line. Files change under running pods: read them again.
+/// one a line (one of another namespace is called `NAMESPACE.NAME`). Files change under running pods: read them again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("duration(self.rotateEvery) > duration(self.overlap)")
+        .message("`rotateEvery` must be longer than `overlap`")
+)]
 pub struct ServiceAuth {
     /// Age at which a token is replaced.
     #[serde(default = "default_rotation")]
     #[schemars(with = "String", length(max = 16), regex(pattern = DURATION))]
     pub rotate_every: Duration,
     /// How long a new token is accepted before callers get it, and an old one after: longer than the kubelet takes
-    /// to bring a changed Secret to every pod (about a minute, as kubelets are set by default).
+    /// to bring a changed Secret to every pod (a minute and a half at most, as kubelets are set by default).
     #[serde(default = "default_overlap")]
     #[schemars(with = "String", length(max = 16), regex(pattern = DURATION))]
     pub overlap: Duration,
@@ -207,5 +211,5 @@ fn default_rotation() -> Duration {
 }
 
 fn default_overlap() -> Duration {
-    Duration::from(std::time::Duration::from_secs(10 * 60))
+    Duration::from(std::time::Duration::from_secs(2 * 60))
 }

@@ -17,7 +17,7 @@ use crate::{
 };
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, Deployment},
-    core::v1::{ConfigMap, PersistentVolumeClaim, Service},
+    core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service},
     networking::v1::NetworkPolicy,
 };
 use kube::{Resource, ResourceExt};
@@ -67,6 +67,7 @@ pub async fn apply(
     let Prepared {
         service,
         files,
+        tokens,
         claims,
         network,
         mut deployment,
@@ -78,7 +79,7 @@ pub async fn apply(
     } = prepared;
     let Monitor { object: monitor, missing: unmonitored } = monitor;
     let recorded = recording(service.clone(), &wanted.and(&unwanted));
-    given(ctx, &recorded, network.as_ref(), &claims, files.as_ref()).await?;
+    given(ctx, &recorded, network.as_ref(), &claims, files.as_ref(), &tokens).await?;
     if let Some(template) = deployment.spec.as_mut().map(|spec| &mut spec.template) {
         revision::keep(ctx, known, object, &family, &revision.wanted, template).await?;
         let status = object.status.clone().unwrap_or_default();
@@ -117,7 +118,8 @@ pub async fn apply(
 /// Makes what pods need, but not the pods, which must wait, and leaves those that run, and how many, as they are.
 pub async fn apply_around(ctx: &Context, prepared: Prepared, record: &Record) -> Result<(), Error> {
     let recorded = recording(prepared.service.clone(), &prepared.optional().and(record));
-    given(ctx, &recorded, prepared.network.as_ref(), &prepared.claims, prepared.files.as_ref()).await
+    let Prepared { network, claims, files, tokens, .. } = prepared;
+    given(ctx, &recorded, network.as_ref(), &claims, files.as_ref(), &tokens).await
 }
 
 /// What pods are given. First the Service with the record: from here on a child that is made is found again.
@@ -127,6 +129,7 @@ async fn given(
     network: Option<&NetworkPolicy>,
     claims: &[PersistentVolumeClaim],
     files: Option<&ConfigMap>,
+    tokens: &[Secret],
 ) -> Result<(), Error> {
     children::apply(ctx, MANAGER, service).await?;
     if let Some(network) = network {
@@ -137,6 +140,9 @@ async fn given(
     }
     if let Some(files) = files {
         children::apply(ctx, MANAGER, files).await?;
+    }
+    for secret in tokens {
+        children::apply(ctx, MANAGER, secret).await?;
     }
     Ok(())
 }

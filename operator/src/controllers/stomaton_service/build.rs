@@ -6,6 +6,7 @@ pub mod network;
 pub mod overrides;
 pub mod placement;
 pub mod scaling;
+pub mod tokens;
 pub mod wiring;
 
 use super::{
@@ -22,7 +23,7 @@ use k8s_openapi::{
         core::v1::{
             ConfigMap, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, HTTPGetAction, Lifecycle,
             LifecycleHandler, PersistentVolumeClaim, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-            ResourceRequirements, Service, ServicePort, ServiceSpec, SleepAction, Volume, VolumeMount,
+            ResourceRequirements, Secret, Service, ServicePort, ServiceSpec, SleepAction, Volume, VolumeMount,
         },
         networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
@@ -53,6 +54,8 @@ pub struct Prepared {
     pub service: Service,
     /// Its files, if it has any.
     pub files: Option<ConfigMap>,
+    /// Tokens that it accepts and shows.
+    pub tokens: Vec<Secret>,
     /// Its data.
     pub claims: Vec<PersistentVolumeClaim>,
     /// Who may talk to it, and to whom it may talk.
@@ -91,7 +94,8 @@ impl Prepared {
         let claims = owned.filter_map(|c| named(Kind::PersistentVolumeClaim, c.metadata.name.as_ref()));
         let network =
             self.network.iter().filter_map(|n| named(Kind::NetworkPolicy, n.metadata.name.as_ref()));
-        Record(files.chain(claims).chain(network).collect())
+        let tokens = self.tokens.iter().filter_map(|s| named(Kind::Secret, s.metadata.name.as_ref()));
+        Record(files.chain(claims).chain(network).chain(tokens).collect())
     }
 }
 
@@ -106,6 +110,7 @@ pub fn build(wanted: &Deployed) -> Result<Prepared, Summary> {
     Ok(Prepared {
         service: service(wanted),
         files: wiring::files(wanted).filter(|_| wanted.granted()),
+        tokens: tokens::secrets(wanted),
         claims: wiring::claims(wanted),
         network: network::policy(wanted),
         revision: revision::Choice {
@@ -203,7 +208,7 @@ fn pod(wanted: &Deployed) -> PodSpec {
             ..restricted_pod(USER)
         }),
         containers: vec![container(wanted)],
-        volumes: Some(iter::once(tmp).chain(wiring::volumes(wanted)).collect()),
+        volumes: Some(iter::once(tmp).chain(wiring::volumes(wanted)).chain(tokens::volumes(wanted)).collect()),
         ..PodSpec::default()
     }
 }
@@ -245,7 +250,9 @@ fn container(wanted: &Deployed) -> Container {
         }),
         resources: Some(resources(wanted.resources.as_ref())),
         security_context: Some(restricted_container(USER)),
-        volume_mounts: Some(iter::once(tmp).chain(wiring::mounts(&wanted.wiring)).collect()),
+        volume_mounts: Some(
+            iter::once(tmp).chain(wiring::mounts(&wanted.wiring)).chain(tokens::mounts(wanted)).collect(),
+        ),
         ..Container::default()
     }
 }

@@ -3,9 +3,14 @@
 pub mod grants;
 pub mod neighbours;
 pub mod sources;
+pub mod tokens;
 
 use super::{
-    build::wiring::{claim_name, files_name},
+    Error,
+    build::{
+        tokens::asks,
+        wiring::{claim_name, files_name},
+    },
     in_use::Around,
 };
 use crate::{api, apply::Record, context::Context};
@@ -45,6 +50,8 @@ pub struct Gathered {
     pub grants: Grants,
     /// Services in the cluster that External ones among its dependencies refer to; read for a policy only.
     pub referred: BTreeMap<Key, Service>,
+    /// Tokens that it and those around it hold.
+    pub tokens: tokens::Held,
     /// What is around it beside that.
     pub around: Around,
 }
@@ -75,7 +82,7 @@ pub async fn gather(
     service: &StomatonService,
     neighbours: Neighbours,
     around: Around,
-) -> Result<Gathered, api::Error> {
+) -> Result<Gathered, Error> {
     let namespace = service.namespace().unwrap_or_default();
     if service.spec.role == Role::External {
         let external = external(ctx, service, &namespace).await?;
@@ -86,14 +93,18 @@ pub async fn gather(
         // Not for what is in it: whether the operator may look.
         names.insert((Kind::ConfigMap, files_name(&service.name_any())));
     }
+    let deployment = deployment(ctx, service, &namespace).await?;
+    let grants = grants::read(ctx, foreign(service, &namespace, &neighbours)).await?;
+    let asking = deployment.as_ref().is_some_and(asks);
     Ok(Gathered {
         external: None,
         children: children(ctx, service, &namespace).await?,
         claims: claims(ctx, service, &namespace).await?,
         sources: sources::read(ctx, &namespace, names).await?,
-        deployment: deployment(ctx, service, &namespace).await?,
-        grants: grants::read(ctx, foreign(service, &namespace, &neighbours)).await?,
         referred: referred(ctx, service, &neighbours).await?,
+        tokens: tokens::read(ctx, service, &neighbours, &grants, asking).await?,
+        deployment,
+        grants,
         neighbours,
         around,
     })

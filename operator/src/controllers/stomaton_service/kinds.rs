@@ -20,7 +20,7 @@ use futures::stream::BoxStream;
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, Deployment},
     autoscaling::v2::HorizontalPodAutoscaler,
-    core::v1::{ConfigMap, PersistentVolumeClaim, Service},
+    core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
@@ -90,6 +90,7 @@ pub fn all() -> Vec<Kind> {
         Kind { watched: false, ..Kind::of::<Service>(Part::Used) },
         Kind { watched: false, ..Kind::of::<NetworkPolicy>(Part::Used) },
         Kind { watched: false, by_grant: true, ..Kind::of::<ConfigMap>(Part::Used) },
+        Kind { watched: false, by_grant: true, ..Kind::of::<Secret>(Part::Used) },
         // Those that go with the service; what is to stay has no owner, and is not its child.
         Kind { watched: false, awaited: false, ..Kind::of::<PersistentVolumeClaim>(Part::Used) },
         Kind::of::<ControllerRevision>(Part::Used),

@@ -5,6 +5,7 @@
 pub mod dependencies;
 pub mod shape;
 pub mod sources;
+pub mod tokens;
 pub mod wiring;
 
 use super::{build::network::Network, gather::Gathered};
@@ -13,7 +14,7 @@ use k8s_openapi::api::core::v1::{ResourceRequirements, Service};
 use kube::{Resource, ResourceExt};
 use std::net::Ipv6Addr;
 use stomaton_crds::{
-    conditions::{Finding, Reason, State, Summary},
+    conditions::{Finding, Reason, State, Summary, Truth},
     keys,
     v1alpha1::{EnvValue, External, Health, NetworkMode, Role, StomatonService},
 };
@@ -58,6 +59,8 @@ pub struct Deployed {
     pub wiring: Wiring,
     /// What is known of its Secrets and ConfigMaps.
     pub sources: sources::Judged,
+    /// What is known of its tokens.
+    pub tokens: tokens::Judged,
     /// What is known of the services around it.
     pub dependencies: dependencies::Judged,
     /// What its NetworkPolicy is made of; none when everything is allowed.
@@ -69,7 +72,12 @@ pub struct Deployed {
 impl Deployed {
     /// What the pass found out beside where the service stands as a whole.
     pub fn findings(&self) -> Vec<Finding> {
-        self.sources.finding.iter().chain(&self.dependencies.finding).cloned().collect()
+        // Both are about Secrets: what is wrong comes before what is right.
+        let right = |finding: &&Finding| finding.truth == Truth::True;
+        let secrets = [&self.sources.finding, &self.tokens.finding].into_iter().flatten();
+        let wrong = secrets.clone().find(|finding| !right(finding));
+        let secrets = wrong.or_else(|| secrets.clone().find(right));
+        secrets.into_iter().chain(&self.dependencies.finding).cloned().collect()
     }
 
     /// Whether Secrets and ConfigMaps can be made.
@@ -81,9 +89,6 @@ impl Deployed {
 /// Checks `service`.
 pub fn validate(service: &StomatonService, gathered: &Gathered) -> Result<Validated, Summary> {
     let spec = &service.spec;
-    if spec.service_auth.is_some() {
-        return Err(invalid("`serviceAuth` is not supported yet: leave it out".into()));
-    }
     match (spec.role, &spec.external) {
         (Role::External, Some(external)) => return refer(service, external, gathered.external.as_ref()),
         (Role::External, None) => return Err(invalid("role External needs `external`".into())),
@@ -102,6 +107,7 @@ pub fn validate(service: &StomatonService, gathered: &Gathered) -> Result<Valida
     };
     let namespace = service.namespace().unwrap_or_default();
     let sources = sources::judge(spec, &namespace, gathered);
+    let tokens = tokens::judge(service, gathered);
     let dependencies = dependencies::judge(service, gathered, &wiring::explicit(spec));
     // Once there are pods, a dependency that fails takes none of them away.
     let start =
@@ -119,8 +125,9 @@ pub fn validate(service: &StomatonService, gathered: &Gathered) -> Result<Valida
         shape: shape::shape(spec, &gathered.around)?,
         wiring,
         network: network(service, gathered, &dependencies),
-        hold: start.or_else(|| sources.hold.clone()),
+        hold: start.or_else(|| sources.hold.clone()).or_else(|| tokens.hold.clone()),
         sources,
+        tokens,
         dependencies,
     })))
 }
@@ -234,7 +241,6 @@ mod tests {
                 json!({"image": "i", "external": {"serviceName": "s"}}),
                 "`external` goes with role External only",
             ),
-            (json!({"image": "i", "serviceAuth": {}}), "`serviceAuth` is not supported yet: leave it out"),
             (json!({"image": "i", "port": 0}), "`port` 0 is not between 1 and 65535"),
             (
                 json!({"image": "i", "env": env(&["PORT"])}),

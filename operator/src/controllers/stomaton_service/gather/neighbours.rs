@@ -25,6 +25,8 @@ pub struct Neighbour {
     pub ports: Vec<i32>,
     /// What it refers to, if it is External.
     pub external: Option<External>,
+    /// Whether its callers need tokens.
+    pub asks_for_tokens: bool,
 }
 
 /// Those around a service.
@@ -98,6 +100,7 @@ fn neighbour(service: &StomatonService) -> Neighbour {
         },
         ports: std::iter::once(spec.port).chain(spec.ports.iter().map(|p| p.port)).collect(),
         external: spec.external.clone(),
+        asks_for_tokens: spec.service_auth.is_some(),
     }
 }
 

@@ -2,7 +2,7 @@
 //! wrong. Pure.
 
 use super::invalid;
-use crate::apply;
+use crate::{apply, controllers::stomaton_service::build::tokens};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::{BTreeMap, BTreeSet};
 use stomaton_crds::{
@@ -18,7 +18,7 @@ pub const RESERVED: [&str; 2] = ["SERVICE_NAME", "PORT"];
 /// Directories the operator mounts itself.
 const OWN_DIRECTORIES: [&str; 2] = ["/tmp", "/var/run/stomaton"];
 /// Names of pod volumes that the operator makes itself.
-pub const OWN_VOLUMES: [&str; 4] = ["tmp", "config-files", "service-callers", "service-tokens"];
+pub const OWN_VOLUMES: [&str; 4] = ["tmp", "config-files", tokens::VOLUMES[0], tokens::VOLUMES[1]];
 /// A ConfigMap holds 1 MiB; the rest is for its metadata.
 const FILES_LIMIT: usize = 1_000_000;
 
