@@ -107,6 +107,8 @@ async fn build(cache: &Path, binary: &Path, progress: &Progress) -> Result<(), E
         .current_dir(&source)
         .env("GOTOOLCHAIN", "local")
         .env("GOWORK", "off")
+        // The compilers have memory to spare and no time.
+        .env("GOGC", "400")
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true)

@@ -120,8 +120,7 @@ impl Shared {
             let callee = self.store.get(&ObjectRef::new(&key.1).within(&key.0));
             callee.is_some_and(|o| o.0.as_ref().is_ok_and(|callee| callee.spec.service_auth.is_some()))
         };
-        let mut partners: BTreeSet<_> =
-            neighbours::edges(service).map(|(key, _)| key).filter(asks).collect();
+        let mut partners: BTreeSet<_> = neighbours::edges(service).map(|(key, _)| key).filter(asks).collect();
         if service.spec.service_auth.is_some() || !partners.is_empty() {
             partners.insert(neighbours::key(service));
         }
@@ -340,7 +339,8 @@ fn tokens_matter(
     owner: &Key,
     name: &str,
 ) -> bool {
-    let calls = |caller: &StomatonService, callee: &Key| neighbours::edges(caller).any(|(key, _)| key == *callee);
+    let calls =
+        |caller: &StomatonService, callee: &Key| neighbours::edges(caller).any(|(key, _)| key == *callee);
     if name == tokens::callers_name(&owner.1) {
         return calls(service, owner);
     }

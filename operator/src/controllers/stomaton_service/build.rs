@@ -23,7 +23,8 @@ use k8s_openapi::{
         core::v1::{
             ConfigMap, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, HTTPGetAction, Lifecycle,
             LifecycleHandler, PersistentVolumeClaim, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-            ResourceRequirements, Secret, Service, ServicePort, ServiceSpec, SleepAction, Volume, VolumeMount,
+            ResourceRequirements, Secret, Service, ServicePort, ServiceSpec, SleepAction, Volume,
+            VolumeMount,
         },
         networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
@@ -208,7 +209,9 @@ fn pod(wanted: &Deployed) -> PodSpec {
             ..restricted_pod(USER)
         }),
         containers: vec![container(wanted)],
-        volumes: Some(iter::once(tmp).chain(wiring::volumes(wanted)).chain(tokens::volumes(wanted)).collect()),
+        volumes: Some(
+            iter::once(tmp).chain(wiring::volumes(wanted)).chain(tokens::volumes(wanted)).collect(),
+        ),
         ..PodSpec::default()
     }
 }
@@ -394,6 +397,7 @@ mod tests {
             url: Some("http://somewhere".into()),
             ports: vec![8000],
             external: serde_json::from_value(external).unwrap(),
+            asks_for_tokens: false,
         };
         let known = [
             ((own.clone(), "db".to_owned()), neighbour("Shared", json!(null))),

@@ -70,14 +70,19 @@ fn tokens_are_replaced_and_never_unknown_to_the_callee_nor_seen_anywhere_else() 
                 if seen.len() == 3 { Ok(seen.clone()) } else { Err(format!("{}", seen.len())) }
             })
             .await;
-        assert_eq!(generation(world.api::<Deployment>().get("shop").await.unwrap()), before, "no pod is replaced");
+        assert_eq!(
+            generation(world.api::<Deployment>().get("shop").await.unwrap()),
+            before,
+            "no pod is replaced"
+        );
 
         let mut everything = Vec::new();
         for name in ["database", "shop"] {
             everything.push(json!(world.api::<StomatonService>().get(name).await.unwrap()).to_string());
             everything.push(json!(world.api::<Deployment>().get(name).await.unwrap()).to_string());
         }
-        everything.push(json!(world.api::<Event>().list(&ListParams::default()).await.unwrap().items).to_string());
+        everything
+            .push(json!(world.api::<Event>().list(&ListParams::default()).await.unwrap().items).to_string());
         for token in &seen {
             assert!(token.len() >= 43, "32 random bytes");
             assert!(!everything.iter().any(|text| text.contains(token)));
@@ -146,7 +151,9 @@ fn a_service_that_runs_asks_when_its_callers_have_tokens_and_asks_no_more() {
 fn lost_and_changed_tokens_come_back_and_a_secret_of_somebody_else_stays() {
     runtime().block_on(async {
         let world = World::with_slow_resync().await;
-        world.create::<Secret>(json!({"metadata": {"name": "foreign-callers"}, "stringData": {"a": "b"}})).await;
+        world
+            .create::<Secret>(json!({"metadata": {"name": "foreign-callers"}, "stringData": {"a": "b"}}))
+            .await;
         both(&world, json!({"rotateEvery": "1h", "overlap": "1s"})).await;
         run(&world, "database").await;
         run(&world, "shop").await;

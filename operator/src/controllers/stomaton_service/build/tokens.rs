@@ -29,12 +29,15 @@ pub fn secrets(wanted: &Deployed) -> Vec<Secret> {
     let lines = |tokens: &[Token]| tokens.iter().map(|token| format!("{}\n", token.expose())).collect();
     let accepts = wanted.tokens.accepts.as_ref().map(|pairs| {
         let data = pairs.iter().map(|(file, pair)| (file.clone(), lines(&pair.accepted))).collect();
-        let memory: BTreeMap<&String, Memory> = pairs.iter().map(|(file, pair)| (file, pair.memory)).collect();
+        let memory: BTreeMap<&String, Memory> =
+            pairs.iter().map(|(file, pair)| (file, pair.memory)).collect();
         secret(wanted, &callers_name(&wanted.name), data, &memory)
     });
     let shows = wanted.tokens.shows.as_ref().map(|given| {
-        let data = given.iter().map(|(file, given)| (file.clone(), given.token.expose().to_owned())).collect();
-        let since: BTreeMap<&String, Timestamp> = given.iter().map(|(file, given)| (file, given.since)).collect();
+        let data =
+            given.iter().map(|(file, given)| (file.clone(), given.token.expose().to_owned())).collect();
+        let since: BTreeMap<&String, Timestamp> =
+            given.iter().map(|(file, given)| (file, given.since)).collect();
         secret(wanted, &tokens_name(&wanted.name), data, &since)
     });
     accepts.into_iter().chain(shows).collect()

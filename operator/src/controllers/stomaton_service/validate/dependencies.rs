@@ -167,6 +167,7 @@ mod tests {
             url: Some(format!("http://{name}")),
             ports: vec![80],
             external: None,
+            asks_for_tokens: false,
         };
         let known = known
             .iter()

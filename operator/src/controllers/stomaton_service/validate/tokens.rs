@@ -11,7 +11,7 @@ use crate::controllers::{
         build::tokens::{asks, shows},
         gather::{
             Gathered,
-            neighbours::{edges, key},
+            neighbours::{Key, edges, key},
             tokens::{Caller, Held},
         },
         tokens::{Given, Pair, Rotation, file},
@@ -176,7 +176,7 @@ fn begin_to_ask(held: &Held, own: &str, rotation: Rotation, judged: &mut Judged)
 /// The caller's side.
 fn show(service: &StomatonService, held: &Held, judged: &mut Judged) {
     let (own, _) = key(service);
-    let needed = |callee| edges(service).any(|(key, optional)| key == *callee && !optional);
+    let needed = |callee: &Key| edges(service).any(|(key, optional)| key == *callee && !optional);
     let (mut shows, mut waiting) = (BTreeMap::new(), Vec::new());
     for (callee, pair) in &held.callees {
         let file = file(&own, callee);
@@ -287,7 +287,13 @@ mod tests {
         let mut gathered = held(now);
         let pair = accepted.map(|reaches| Pair {
             accepted: vec![token(1)],
-            memory: Memory { phase: Phase::Steady, since: at(0), made: at(0), reaches: at(reaches), gone: None },
+            memory: Memory {
+                phase: Phase::Steady,
+                since: at(0),
+                made: at(0),
+                reaches: at(reaches),
+                gone: None,
+            },
         });
         gathered.tokens.callees = [(named("db"), pair)].into();
         gathered
@@ -375,6 +381,10 @@ mod tests {
 
         let mut gathered = calling(50, Some(0));
         gathered.tokens.refused.insert("elsewhere".into());
-        assert_eq!(reason(&judge(&caller(), &gathered)).1, Reason::AsSpecified, "a namespace that does not matter");
+        assert_eq!(
+            reason(&judge(&caller(), &gathered)).1,
+            Reason::AsSpecified,
+            "a namespace that does not matter"
+        );
     }
 }
