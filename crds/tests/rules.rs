@@ -148,6 +148,10 @@ fn every_rule_of_a_service_refuses_and_says_why() {
         (json!({ "envFrom": [{ "secret": "s", "configMap": "c" }] }), "one of the two"),
         (file("/etc/../passwd"), "no `.` or `..`"),
         (file("/etc/./x"), "no `.` or `..`"),
+        (
+            json!({ "volumes": [{ "name": "d", "mountPath": "/d/../tmp", "size": "1Gi", "access": "ReadWriteMany" }] }),
+            "no `.` or `..`",
+        ),
         (scaling(json!({ "min": 3, "max": 2, "cpuPercent": 50 })), "must not exceed"),
         (scaling(json!({ "min": 0, "max": 2, "cpuPercent": 50 })), "needs `triggers`"),
         (scaling(json!({ "max": 2 })), "say by what"),

@@ -48,6 +48,11 @@ impl Error {
         matches!(self, Self::Refused { source: kube::Error::Api(status), .. } if status.is_conflict())
     }
 
+    /// Whether an object of that name is there already.
+    pub fn is_taken(&self) -> bool {
+        matches!(self, Self::Refused { source: kube::Error::Api(status), .. } if status.is_already_exists())
+    }
+
     /// Whether the API server finds the object itself wrong: trying the same again cannot help.
     pub fn is_invalid(&self) -> bool {
         matches!(self, Self::Refused { source: kube::Error::Api(status), .. } if status.code == 422)

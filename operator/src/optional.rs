@@ -76,12 +76,17 @@ impl Kinds {
         self.0.borrow().as_ref().is_some_and(|served| served.contains(&kind))
     }
 
-    /// An item each time that a kind came or went.
+    /// An item each time that a kind came or went. To know for the first time is no news: who needs it waits for it.
     pub fn changes(&self) -> impl Stream<Item = ()> + Send + use<> {
         stream::unfold(self.0.subscribe(), async |mut known| {
-            known.changed().await.ok()?;
-            known.mark_unchanged();
-            Some(((), known))
+            loop {
+                let first = known.borrow().is_none();
+                known.changed().await.ok()?;
+                known.mark_unchanged();
+                if !first {
+                    return Some(((), known));
+                }
+            }
         })
     }
 

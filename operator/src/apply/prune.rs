@@ -57,6 +57,12 @@ impl Record {
         Self(self.0.difference(&wanted.0).cloned().collect())
     }
 
+    /// Those of the kinds for which `first` is true, and the others.
+    pub fn split(&self, first: impl Fn(Kind) -> bool) -> (Self, Self) {
+        let (these, those) = self.0.iter().cloned().partition(|(kind, _)| first(*kind));
+        (Self(these), Self(those))
+    }
+
     /// Those of both.
     pub fn and(&self, more: &Self) -> Self {
         Self(self.0.union(&more.0).cloned().collect())

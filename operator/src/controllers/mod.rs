@@ -46,6 +46,9 @@ pub trait Reconcile:
     /// What the passes of this kind share beside [`Context`], caches for instance; `()` when nothing.
     type Shared: Send + Sync + 'static;
 
+    /// How long an object is left alone after news of it, in case there is more.
+    const DEBOUNCE: Duration = Duration::ZERO;
+
     /// The reason of an error, from the closed set.
     fn reason(error: &Self::Error) -> Reason;
 
@@ -75,7 +78,7 @@ pub async fn run<K: Reconcile>(
 ) {
     let kind = K::kind(&());
     controller
-        .with_config(Config::default().concurrency(ctx.settings.concurrency))
+        .with_config(Config::default().concurrency(ctx.settings.concurrency).debounce(K::DEBOUNCE))
         .graceful_shutdown_on(stop)
         .run(pass::<K>, leave_alone::<K>, Arc::new((ctx, shared)))
         .for_each(async |outcome| match outcome {

@@ -16,7 +16,7 @@ pub fn unfinished(deployment: &Deployment, words: Option<&str>) -> Option<Summar
     let rolling =
         |message: String| Some(Summary { state: State::Reconciling, reason: Reason::RollingOut, message });
 
-    if status.observed_generation < deployment.metadata.generation {
+    if !is_seen(deployment) {
         return rolling("the Deployment has just been written".into());
     }
     if gave_up(status) {
@@ -37,6 +37,12 @@ pub fn unfinished(deployment: &Deployment, words: Option<&str>) -> Option<Summar
     } else {
         None
     }
+}
+
+/// Whether the controller of Deployments has seen the newest `deployment`: before that its pods are those of an older one.
+pub fn is_seen(deployment: &Deployment) -> bool {
+    let seen = deployment.status.as_ref().and_then(|status| status.observed_generation);
+    seen >= deployment.metadata.generation
 }
 
 /// Why the API server makes no pods, in its words.

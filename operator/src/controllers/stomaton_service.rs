@@ -13,6 +13,7 @@ mod ripples;
 mod tokens;
 mod validate;
 mod watching;
+mod written;
 
 use super::{Reconcile, Stop, of_label};
 use crate::{api, apply as children, context::Context, status, watch};
@@ -52,6 +53,7 @@ use stomaton_crds::{
 use validate::{Deployed, Validated};
 use watch::Guarded;
 use watching::{News, Wake, Watching};
+use written::Written;
 
 /// Why a pass failed.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +100,7 @@ pub struct Shared {
     store: Store<Guarded<StomatonService>>,
     watching: Watching,
     news: UnboundedSender<News>,
+    written: Written,
 }
 
 impl Shared {
@@ -138,6 +141,9 @@ impl Reconcile for StomatonService {
     type Error = Error;
     type Shared = Shared;
 
+    // Deployments and their pods change in bursts, each of which is one thing to look at.
+    const DEBOUNCE: Duration = Duration::from_millis(50);
+
     fn reason(error: &Error) -> Reason {
         match error {
             Error::Gather(_) | Error::Random(_) | Error::Finalizer(_) | Error::Status(_) => Reason::ApiError,
@@ -148,27 +154,32 @@ impl Reconcile for StomatonService {
     async fn reconcile(&self, ctx: &Context, shared: &Shared) -> Result<Option<Duration>, Error> {
         if self.meta().deletion_timestamp.is_some() && !in_use::finalized(self) {
             // Nothing was ever made, or all is taken down.
+            shared.written.forget(self);
             return Ok(None);
         }
-        let Passed { outcome, findings, in_use, again } = match pass(self, ctx, shared).await {
+        let object = &shared.written.newest(self);
+        let Passed { outcome, findings, in_use, again } = match pass(object, ctx, shared).await {
             Ok(Some(passed)) => passed,
             Ok(None) => return Ok(None),
             Err(error) => Passed::only(Outcome::Failed(error)),
         };
-        let next = conditions::status(self, &outcome, findings.as_deref(), &in_use, Timestamp::now());
-        if status::write(ctx, self, self.status.as_ref(), &next).await.map_err(Error::Status)?.is_some() {
-            let old = self.status.as_ref().map_or(&[][..], |s| &s.conditions);
-            status::announce(ctx, self, old, &next.conditions).await;
+        let next = conditions::status(object, &outcome, findings.as_deref(), &in_use, Timestamp::now());
+        let written = status::write(ctx, object, object.status.as_ref(), &next).await.map_err(Error::Status)?;
+        if let Some(written) = written {
+            shared.written.note(&written);
+            let old = object.status.as_ref().map_or(&[][..], |s| &s.conditions);
+            status::announce(ctx, object, old, &next.conditions).await;
         }
         match outcome {
             Outcome::Failed(error) => Err(error),
             Outcome::Leaving(_) => Ok(Some(LEAVING)),
             // A revision has just failed, and the status says so: only now may the last good one come back.
             _ if next.failed_revision.is_some()
-                && next.failed_revision != self.status.as_ref().and_then(|s| s.failed_revision.clone()) =>
+                && next.failed_revision != object.status.as_ref().and_then(|s| s.failed_revision.clone()) =>
             {
                 Ok(Some(Duration::ZERO))
             }
+            Outcome::Applied(applied) => applied.trouble.map_or(Ok(again), Err),
             _ => Ok(again),
         }
     }
@@ -233,12 +244,12 @@ async fn deploy(
         Err(problem) => return Ok(Outcome::Known(problem)),
     };
     finish::prepare(ctx, service).await?;
-    let Gathered { children: record, deployment, .. } = gathered;
+    let Gathered { children: record, service: live, deployment, .. } = gathered;
     if let Some(why) = wanted.hold {
-        apply::apply_around(ctx, prepared, &record).await?;
+        apply::apply_around(ctx, prepared, &record, live).await?;
         return Ok(Outcome::Held { why, deployment: deployment.map(Box::new) });
     }
-    let before = Before { known: &shared.known, record: &record, deployment };
+    let before = Before { known: &shared.known, record: &record, service: live, deployment };
     Ok(Outcome::Applied(Box::new(apply::apply(ctx, service, prepared, before).await?)))
 }
 
@@ -257,7 +268,8 @@ pub async fn run(ctx: Arc<Context>, stop: Stop) {
     let (news, heard) = mpsc::unbounded();
     let (known, changes) = kinds::watch(&ctx, BY);
     let (of_gateways, of_plans, of_weights) = (store.clone(), store.clone(), store.clone());
-    let shared = Shared { known, store: store.clone(), watching: Watching::default(), news };
+    let (watching, written) = (Watching::default(), Written::default());
+    let shared = Shared { known, store: store.clone(), watching, news, written };
     let told = heard.flat_map(move |news| stream::iter(concerned_by(&using, &news)));
     let controller = Controller::for_stream(services, store)
         .reconcile_all_on(ctx.kinds.changes())

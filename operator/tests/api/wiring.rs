@@ -13,7 +13,10 @@ use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ConfigMap, Container, PersistentVolumeClaim, Service},
 };
-use kube::{Api, ResourceExt, api::DeleteParams};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams},
+};
 use serde_json::{Value, json};
 use std::fmt::Debug;
 use stomaton_crds::v1alpha1::StomatonService;
@@ -34,6 +37,13 @@ where
             }
         })
         .await;
+}
+
+/// The ConfigMaps with files of `name`, without those that are being deleted.
+async fn files(world: &World, name: &str) -> Vec<ConfigMap> {
+    let of_service = ListParams::default().labels(&format!("fleet.stomaton.com/service={name}"));
+    let found = world.api::<ConfigMap>().list(&of_service).await.unwrap().items;
+    found.into_iter().filter(|map| map.metadata.deletion_timestamp.is_none()).collect()
 }
 
 /// Waits until the Deployment `name` is as `wanted` says.
@@ -93,8 +103,9 @@ fn files_data_and_ports_come_and_go_with_the_spec() {
         assert_eq!((strategy.type_.as_deref(), strategy.rolling_update), (Some("Recreate"), None));
         let ports = world.api::<Service>().get("shop").await.unwrap().spec.unwrap().ports.unwrap();
         assert_eq!(ports.iter().map(|p| p.port).collect::<Vec<_>>(), [8080, 9090]);
-        let files = world.api::<ConfigMap>().get("shop-config").await.unwrap().data.unwrap();
-        assert_eq!(files.values().collect::<Vec<_>>(), ["a: 1"]);
+        let [made] = &files(&world, "shop").await[..] else { panic!("one ConfigMap") };
+        assert_eq!(made.data.as_ref().unwrap().values().collect::<Vec<_>>(), ["a: 1"]);
+        let made = made.name_any();
         let_pods_run(&world, "shop", 1).await;
         until(&world, "shop", "True", "AsSpecified").await;
         world.assert_nothing_written().await;
@@ -105,7 +116,12 @@ fn files_data_and_ports_come_and_go_with_the_spec() {
             json!({"spec": {"config": null, "volumes": null, "ports": null}}),
         )
         .await;
-        gone::<ConfigMap>(&world, "shop-config").await;
+        deployment(&world, "shop", "no mounts", |c| c.volume_mounts.as_ref().unwrap().len() == 1).await;
+        let scratch = world.api::<PersistentVolumeClaim>().get("shop-scratch").await.unwrap();
+        assert_eq!(files(&world, "shop").await.len(), 1, "a pod may still ask for them");
+        assert_eq!(scratch.metadata.deletion_timestamp, None, "a pod may still ask for it");
+        let_pods_run(&world, "shop", 1).await;
+        gone::<ConfigMap>(&world, &made).await;
         gone::<PersistentVolumeClaim>(&world, "shop-scratch").await;
         let kept = world.api::<PersistentVolumeClaim>().get("shop-kept").await.unwrap();
         assert!(kept.owner_references().is_empty() && kept.metadata.deletion_timestamp.is_none());
@@ -134,11 +150,17 @@ fn a_changed_file_replaces_the_pods_and_drift_of_files_is_repaired() {
                 if now == before { Err(now) } else { Ok(()) }
             })
             .await;
-        world.api::<ConfigMap>().delete("shop-config", &DeleteParams::default()).await.unwrap();
+        let both = files(&world, "shop").await;
+        assert_eq!(both.len(), 2, "pods of both revisions can start");
         let maps = world.api::<ConfigMap>();
+        for map in both {
+            maps.delete(&map.name_any(), &DeleteParams::default()).await.unwrap();
+        }
+        let content = |map: &ConfigMap| map.data.clone().unwrap().into_values().collect::<Vec<_>>();
         world
             .eventually("the files again", async || {
-                maps.get_opt("shop-config").await.unwrap().ok_or("none".into())
+                let found: Vec<_> = files(&world, "shop").await.iter().map(content).collect();
+                if found == [["b"]] { Ok(()) } else { Err(format!("{found:?}")) }
             })
             .await;
     });

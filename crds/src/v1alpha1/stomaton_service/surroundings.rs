@@ -5,7 +5,7 @@ use kube::{KubeSchema, core::Duration};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Who may talk to the service, and to whom it may talk. Allowed in any case: DNS, the services it depends on, those
+/// Who may talk to the service, and to whom it may talk. Allowed in any case: DNS (ports 53 and 5353), the services it depends on, those
 /// that depend on it, and edges that route to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -61,7 +61,7 @@ pub struct Target {
     /// Addresses: `10.20.0.0/16`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
-    #[x_kube(validation = Rule::new("isCIDR(self)").message("must be a network such as 10.20.0.0/16"))]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9a-fA-F.:]+/[0-9]{1,3}$')").message("must be a network such as 10.20.0.0/16"))]
     pub cidr: Option<String>,
     /// Ports; left out: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

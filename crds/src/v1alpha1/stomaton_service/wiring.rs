@@ -126,6 +126,7 @@ pub struct DataVolume {
     pub name: String,
     /// Directory in the container.
     #[schemars(length(min = 2, max = 256), regex(pattern = r"^(/[-._a-zA-Z0-9]+)+$"))]
+    #[x_kube(validation = Rule::new("!self.split('/').exists(s, s == '.' || s == '..')").message("a path has one meaning: no `.` or `..`"))]
     pub mount_path: String,
     /// How much is asked for: `10Gi`. It can grow where the storage class allows it, never shrink.
     pub size: Quantity,

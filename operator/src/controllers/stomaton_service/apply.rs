@@ -11,7 +11,7 @@ use super::{
     revision,
 };
 use crate::{
-    apply::{self as children, Record},
+    apply::{self as children, Kind, Record},
     context::Context,
     controllers::{pod_words, rollout},
 };
@@ -39,6 +39,9 @@ pub struct Applied {
     pub note: Option<Summary>,
     /// Whether metrics are asked for that nobody collects.
     pub unmonitored: bool,
+    /// What went wrong after the pods were as wanted. They are judged all the same: a webhook that refuses an autoscaler
+    /// must not keep a revision that fails.
+    pub trouble: Option<Error>,
 }
 
 /// Children before a pass.
@@ -47,6 +50,8 @@ pub struct Before<'a> {
     pub known: &'a Children,
     /// Those that may have been made, as the Service says.
     pub record: &'a Record,
+    /// The Service as it was just read.
+    pub service: Option<Service>,
     /// The Deployment as it was just read.
     pub deployment: Option<Deployment>,
 }
@@ -60,7 +65,7 @@ pub async fn apply(
     prepared: Prepared,
     before: Before<'_>,
 ) -> Result<Applied, Error> {
-    let Before { known, record, deployment: live } = before;
+    let Before { known, record, service: live_service, deployment: live } = before;
     let (mut stay, wanted) = (prepared.names(), prepared.optional());
     let unwanted = record.without(&wanted);
     // Without `..`: a child that is built and not applied does not compile.
@@ -79,59 +84,75 @@ pub async fn apply(
     } = prepared;
     let Monitor { object: monitor, missing: unmonitored } = monitor;
     let recorded = recording(service.clone(), &wanted.and(&unwanted));
-    given(ctx, &recorded, network.as_ref(), &claims, files.as_ref(), &tokens).await?;
+    given(ctx, &recorded, live_service, network.as_ref(), &claims, files.as_ref(), &tokens).await?;
     if let Some(template) = deployment.spec.as_mut().map(|spec| &mut spec.template) {
-        revision::keep(ctx, known, object, &family, &revision.wanted, template).await?;
+        let new = (revision.wanted.as_str(), &*template);
+        revision::keep(ctx, known, object, &family, new, live.is_none()).await?;
         let status = object.status.clone().unwrap_or_default();
         if let Some(good) = revision::return_to(&status, &revision.wanted, revision.on_failure)
             && let Some(before) = revision::template(ctx, &family, good).await?
         {
-            *template = before;
+            *template = revision::with_hashes_of(before, template);
             revision.instead = Some(good.to_owned());
         }
     }
     let deployment = children::apply_over(ctx, MANAGER, &deployment, live).await?;
     let deployment = count::settle(ctx, &count, deployment).await?;
-    if let Some(budget) = budget {
-        children::apply(ctx, MANAGER, &budget).await?;
-    }
-    if let Some(monitor) = monitor {
-        children::apply(ctx, MANAGER, &monitor).await?;
-    }
+    let unfinished = rollout::unfinished(&deployment, None);
     stay.extend(revisions(known, object, &revision));
-    kinds::prune(ctx, known, object, &stay).await?;
-    if !unwanted.0.is_empty() {
-        // After the pods stopped asking for them.
-        forget(ctx, service, &wanted, &unwanted).await?;
-    }
-    // Last: it may have to wait for another autoscaler to be gone.
-    if let Some(autoscaler) = &count.autoscaler {
-        count::autoscale(ctx, autoscaler).await?;
-    }
-    let words = match rollout::unfinished(&deployment, None) {
-        Some(_) => pod_words(ctx, &deployment, keys::SERVICE).await.map_err(Error::Gather)?,
-        None => None,
+    let around = async {
+        if let Some(budget) = &budget {
+            children::apply(ctx, MANAGER, budget).await?;
+        }
+        if let Some(monitor) = &monitor {
+            children::apply(ctx, MANAGER, monitor).await?;
+        }
+        kinds::prune(ctx, known, object, &stay).await?;
+        // What pods of another revision may still ask for goes when there are none, and none may come back.
+        let settled = unfinished.is_none() && revision.instead.is_none();
+        let (go, stay) = unwanted.split(|kind| settled || kind == Kind::NetworkPolicy);
+        if !go.0.is_empty() {
+            forget(ctx, service, &wanted.and(&stay), &go).await?;
+        }
+        // Last: it may have to wait for another autoscaler to be gone.
+        if let Some(autoscaler) = &count.autoscaler {
+            count::autoscale(ctx, autoscaler).await?;
+        }
+        Ok(())
     };
-    Ok(Applied { deployment, words, revision, note: count.note, unmonitored })
+    let trouble = around.await.err();
+    let words = match unfinished {
+        Some(_) if rollout::is_seen(&deployment) => {
+            pod_words(ctx, &deployment, keys::SERVICE).await.map_err(Error::Gather)?
+        }
+        _ => None,
+    };
+    Ok(Applied { deployment, words, revision, note: count.note, unmonitored, trouble })
 }
 
 /// Makes what pods need, but not the pods, which must wait, and leaves those that run, and how many, as they are.
-pub async fn apply_around(ctx: &Context, prepared: Prepared, record: &Record) -> Result<(), Error> {
+pub async fn apply_around(
+    ctx: &Context,
+    prepared: Prepared,
+    record: &Record,
+    live: Option<Service>,
+) -> Result<(), Error> {
     let recorded = recording(prepared.service.clone(), &prepared.optional().and(record));
     let Prepared { network, claims, files, tokens, .. } = prepared;
-    given(ctx, &recorded, network.as_ref(), &claims, files.as_ref(), &tokens).await
+    given(ctx, &recorded, live, network.as_ref(), &claims, files.as_ref(), &tokens).await
 }
 
 /// What pods are given. First the Service with the record: from here on a child that is made is found again.
 async fn given(
     ctx: &Context,
     service: &Service,
+    live: Option<Service>,
     network: Option<&NetworkPolicy>,
     claims: &[PersistentVolumeClaim],
     files: Option<&ConfigMap>,
     tokens: &[Secret],
 ) -> Result<(), Error> {
-    children::apply(ctx, MANAGER, service).await?;
+    children::apply_over(ctx, MANAGER, service, live).await?;
     if let Some(network) = network {
         children::apply(ctx, MANAGER, network).await?;
     }

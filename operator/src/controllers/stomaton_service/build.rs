@@ -157,7 +157,8 @@ fn deployment(wanted: &Deployed) -> Result<Deployment, Summary> {
         spec: Some(DeploymentSpec {
             selector: LabelSelector { match_labels: Some(selector(&wanted.name)), match_expressions: None },
             strategy: Some(strategy(wanted)),
-            min_ready_seconds: rollout.min_ready.map(seconds),
+            // The API server keeps no 0; wanting it would look like drift for ever.
+            min_ready_seconds: rollout.min_ready.map(seconds).filter(|seconds| *seconds > 0),
             progress_deadline_seconds: Some(seconds(rollout.progress_deadline)),
             template: template(wanted)?,
             ..DeploymentSpec::default()
@@ -278,18 +279,22 @@ fn resources(given: Option<&ResourceRequirements>) -> ResourceRequirements {
     let amounts = |amounts: &[(&str, &str)]| {
         Some(amounts.iter().map(|(what, much)| ((*what).to_owned(), Quantity((*much).to_owned()))).collect())
     };
-    let Some(given) = given else {
+    let says = |given: &&ResourceRequirements| {
+        [&given.requests, &given.limits].into_iter().flatten().any(|amounts| !amounts.is_empty())
+    };
+    let claims = given.and_then(|given| given.claims.clone()).filter(|claims| !claims.is_empty());
+    let Some(given) = given.filter(says) else {
         return ResourceRequirements {
             requests: amounts(&[("cpu", "50m"), ("memory", "64Mi")]),
             limits: amounts(&[("memory", "512Mi")]),
-            claims: None,
+            claims,
         };
     };
     // The API server drops empty maps; wanting them would look like drift for ever.
     ResourceRequirements {
         requests: given.requests.clone().filter(|r| !r.is_empty()),
         limits: given.limits.clone().filter(|l| !l.is_empty()),
-        claims: given.claims.clone().filter(|c| !c.is_empty()),
+        claims,
     }
 }
 
@@ -395,7 +400,7 @@ mod tests {
             role: serde_json::from_value(json!(role)).unwrap(),
             ready: true,
             url: Some("http://somewhere".into()),
-            ports: vec![8000],
+            ports: vec![IntOrString::Int(8000)],
             external: serde_json::from_value(external).unwrap(),
             asks_for_tokens: false,
         };

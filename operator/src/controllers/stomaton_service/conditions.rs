@@ -1,13 +1,13 @@
 //! Takes what a pass found out; gives the status. Pure: time comes in.
 
-use super::{Outcome, apply::Applied, build, revision, validate};
+use super::{Error, Outcome, apply::Applied, build, revision, validate};
 use crate::controllers::{Reconcile, rollout};
 use jiff::Timestamp;
 use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::ResourceExt;
 use stomaton_crds::{
     conditions::{self, Finding, Reason, State, Summary, Type},
-    v1alpha1::{StomatonService, StomatonServiceStatus},
+    v1alpha1::{Role, StomatonService, StomatonServiceStatus},
 };
 
 /// The status of `service` after a pass with this outcome. `findings` is what it found out one by one, none when it did
@@ -28,13 +28,13 @@ pub fn status(
         // What was known of the pods is still the best there is.
         Outcome::Failed(_) => StomatonServiceStatus { observed_generation, conditions, ..old },
         Outcome::Leaving(_) => StomatonServiceStatus { observed_generation, conditions, ..old },
-        Outcome::Known(_) => StomatonServiceStatus {
-            observed_generation,
-            conditions,
-            last_good_revision,
-            failed_revision,
-            ..Default::default()
-        },
+        // What runs still runs: a spec that is wrong stops nothing.
+        Outcome::Known(_) if service.spec.role != Role::External => {
+            StomatonServiceStatus { observed_generation, conditions, ..old }
+        }
+        Outcome::Known(_) => {
+            StomatonServiceStatus { observed_generation, conditions, ..StomatonServiceStatus::default() }
+        }
         Outcome::External { url } => StomatonServiceStatus {
             observed_generation,
             conditions,
@@ -153,16 +153,22 @@ fn summary(outcome: &Outcome) -> Summary {
             message: format!("its children go first: waiting for {} to be gone", left.join(", ")),
         },
         Outcome::External { url } => ready(format!("refers to {url}")),
-        Outcome::Failed(error) => {
-            let reason = StomatonService::reason(error);
-            let person = matches!(reason, Reason::NotOurs | Reason::Invalid);
-            let state = if person { State::Stalled } else { State::Reconciling };
-            Summary { state, reason, message: error.to_string() }
-        }
-        Outcome::Applied(applied) => rollout::unfinished(&applied.deployment, applied.words.as_deref())
+        Outcome::Failed(error) => failed(error),
+        Outcome::Applied(applied) => applied
+            .trouble
+            .as_ref()
+            .map(failed)
+            .or_else(|| rollout::unfinished(&applied.deployment, applied.words.as_deref()))
             .or_else(|| applied.note.clone())
             .unwrap_or_else(|| ready(pods(applied))),
     }
+}
+
+fn failed(error: &Error) -> Summary {
+    let reason = StomatonService::reason(error);
+    let person = matches!(reason, Reason::NotOurs | Reason::Invalid);
+    let state = if person { State::Stalled } else { State::Reconciling };
+    Summary { state, reason, message: error.to_string() }
 }
 
 /// How many pods are ready, and what the cluster does not have for them.
@@ -184,7 +190,7 @@ mod tests {
     use super::*;
     use crate::{
         apply,
-        controllers::stomaton_service::{Error, apply::Applied},
+        controllers::stomaton_service::apply::Applied,
     };
     use serde_json::json;
 
@@ -213,6 +219,7 @@ mod tests {
             revision: revision::Choice { wanted: "content-1".into(), ..Default::default() },
             note: None,
             unmonitored: false,
+            trouble: None,
         }))
     }
 

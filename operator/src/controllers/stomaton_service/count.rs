@@ -25,7 +25,8 @@ fn missing(count: &Count, deployment: &Deployment) -> Option<i32> {
     let new = deployment.metadata.generation == Some(1);
     let wanted = match (count.held, count.begin, count.wake) {
         (Some(held), _, _) => Some(held),
-        (None, Some(begin), _) if new => Some(begin),
+        // Only ever more: it may be new to us and serve for long, and to make it less is the autoscaler's.
+        (None, Some(begin), _) if new && begin > now => Some(begin),
         (None, _, Some(wake)) if now == 0 => Some(wake),
         _ => None,
     };

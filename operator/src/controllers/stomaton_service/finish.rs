@@ -22,6 +22,9 @@ use stomaton_crds::{
 /// Finalizer by which the garbage collector deletes the children first, in no order of ours.
 const FOREGROUND: &str = "foregroundDeletion";
 
+/// Finalizer by which the garbage collector lets go of the children: `--cascade=orphan`.
+const ORPHAN: &str = "orphan";
+
 /// How far the end of the children is.
 pub enum Finish {
     /// Nobody asked for it.
@@ -41,7 +44,12 @@ pub async fn finish(ctx: &Context, service: &StomatonService, around: &Around) -
     if !in_use::finalized(service) || !(deleted || external) {
         return Ok(Finish::NotAsked);
     }
-    let collected = deleted && service.finalizers().iter().any(|f| f == FOREGROUND);
+    let by = |finalizer| deleted && service.finalizers().iter().any(|f| f == finalizer);
+    if by(ORPHAN) {
+        // What nobody owns any more is not ours to take down.
+        return Ok(Finish::Leaving(vec!["the hold of the garbage collector".into()]));
+    }
+    let collected = by(FOREGROUND);
     if !collected && !around.holders.is_empty() {
         return Ok(Finish::InUse(around.holders.clone()));
     }
@@ -49,7 +57,7 @@ pub async fn finish(ctx: &Context, service: &StomatonService, around: &Around) -
     if !left.is_empty() {
         return Ok(Finish::Leaving(left));
     }
-    finalizers(ctx, service, json!([])).await?;
+    release(ctx, service).await?;
     Ok(Finish::Done)
 }
 
@@ -59,25 +67,37 @@ pub async fn prepare(ctx: &Context, service: &StomatonService) -> Result<(), Err
     if in_use::finalized(service) || service.metadata.deletion_timestamp.is_some() {
         return Ok(());
     }
-    finalizers(ctx, service, json!([keys::FINALIZER])).await
-}
-
-async fn finalizers(ctx: &Context, service: &StomatonService, finalizers: Value) -> Result<(), Error> {
-    let (name, namespace) = (service.name_any(), service.namespace().unwrap_or_default());
     let body = json!({
         "apiVersion": StomatonService::api_version(&()),
         "kind": StomatonService::kind(&()),
-        "metadata": { "name": name, "uid": service.uid(), "finalizers": finalizers },
+        "metadata": { "name": service.name_any(), "uid": service.uid(), "finalizers": [keys::FINALIZER] },
     });
+    write(ctx, service, &PatchParams::apply(field_managers::FINALIZER).force(), &Patch::Apply(body)).await
+}
+
+/// Takes the finalizer away, whoever has put it there: an object that comes out of a backup brings it along.
+async fn release(ctx: &Context, service: &StomatonService) -> Result<(), Error> {
+    let left: Vec<_> = service.finalizers().iter().filter(|f| *f != keys::FINALIZER).collect();
+    let body = json!({ "metadata": {
+        "uid": service.uid(), "resourceVersion": service.resource_version(), "finalizers": left,
+    }});
+    write(ctx, service, &PatchParams::default(), &Patch::Merge(body)).await
+}
+
+async fn write(
+    ctx: &Context,
+    service: &StomatonService,
+    params: &PatchParams,
+    patch: &Patch<Value>,
+) -> Result<(), Error> {
+    let (name, namespace) = (service.name_any(), service.namespace().unwrap_or_default());
     let api = ctx.namespaced::<StomatonService>(&namespace);
-    let params = PatchParams::apply(field_managers::FINALIZER).force();
-    let patch = Patch::Apply(&body);
     let path = format!("{namespace}/{name} (finalizer)");
-    let call = api.patch_metadata(&name, &params, &patch);
+    let call = api.patch_metadata(&name, params, patch);
     match api::write::<StomatonService, _>(&ctx.metrics, Verb::Patch, &path, call).await {
         Ok(_) => Ok(()),
-        // Gone, or made anew under the same name: the finalizer of another object is not ours to set.
-        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+        Err(error) if error.is_not_found() => Ok(()),
+        // A conflict too: made anew under the same name, or changed since it was read. The next pass knows.
         Err(error) => Err(Error::Finalizer(error)),
     }
 }

@@ -36,6 +36,8 @@ use stomaton_crds::{
 pub struct Gathered {
     /// The Service that an External one names, if it exists.
     pub external: Option<Service>,
+    /// Its own Service as it is.
+    pub service: Option<Service>,
     /// The children that the operator may have made, as its Service says.
     pub children: Record,
     /// Sizes of the claims that are there, by name of the volume.
@@ -91,14 +93,16 @@ pub async fn gather(
     let mut names = sources::named(&service.spec);
     if !service.spec.config.is_empty() {
         // Not for what is in it: whether the operator may look.
-        names.insert((Kind::ConfigMap, files_name(&service.name_any())));
+        names.insert((Kind::ConfigMap, files_name(&service.name_any(), &service.spec.config)));
     }
+    let own = service_of(ctx, service, &namespace).await?;
     let deployment = deployment(ctx, service, &namespace).await?;
     let grants = grants::read(ctx, foreign(service, &namespace, &neighbours)).await?;
     let asking = deployment.as_ref().is_some_and(asks);
     Ok(Gathered {
         external: None,
-        children: children(ctx, service, &namespace).await?,
+        children: recorded(own.as_ref()),
+        service: own,
         claims: claims(ctx, service, &namespace).await?,
         sources: sources::read(ctx, &namespace, names).await?,
         referred: referred(ctx, service, &neighbours).await?,
@@ -155,12 +159,20 @@ async fn external(
     api::read(|| format!("read Service {name}"), ctx.namespaced(namespace).get_opt(name)).await
 }
 
-async fn children(ctx: &Context, service: &StomatonService, namespace: &str) -> Result<Record, api::Error> {
-    let (name, api) = (service.name_any(), ctx.namespaced::<Service>(namespace));
-    let live = api::read(|| format!("read Service {name}"), api.get_metadata_opt(&name)).await?;
-    let record = live.as_ref().and_then(|live| live.annotations().get(keys::CHILDREN));
+async fn service_of(
+    ctx: &Context,
+    service: &StomatonService,
+    namespace: &str,
+) -> Result<Option<Service>, api::Error> {
+    let name = service.name_any();
+    api::read(|| format!("read Service {name}"), ctx.namespaced(namespace).get_opt(&name)).await
+}
+
+/// What the Service says of the other children.
+fn recorded(service: Option<&Service>) -> Record {
+    let record = service.and_then(|service| service.annotations().get(keys::CHILDREN));
     let Ok(children) = record.map_or("", String::as_str).parse();
-    Ok(children)
+    children
 }
 
 async fn claims(

@@ -26,12 +26,14 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use stomaton_crds::{
     conditions::{Reason, State, Summary},
-    keys::field_managers,
+    keys::{self, field_managers},
     v1alpha1::{OnFailure, StomatonService, StomatonServiceStatus},
 };
 
 /// Revisions kept beside those in use.
 const KEPT: usize = 10;
+/// Annotations that say what pods were started with beside their template.
+const HASHES: [&str; 2] = [keys::SECRETS_HASH, keys::CONFIG_HASH];
 
 /// Which revision is deployed, and which is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,11 +46,29 @@ pub struct Choice {
     pub on_failure: OnFailure,
 }
 
-/// Name of the revision of `service` with these pods.
+/// Name of the revision of `service` with these pods. What they were started with beside the template is not part of
+/// it: a rotated Secret is no new attempt of a revision that failed.
 pub fn name(service: &str, template: &PodTemplateSpec) -> String {
+    let mut template = template.clone();
+    if let Some(annotations) = template.metadata.as_mut().and_then(|m| m.annotations.as_mut()) {
+        annotations.retain(|key, _| !HASHES.contains(&key.as_str()));
+    }
     let text = json!(template).to_string();
     let hash: String = Sha256::digest(text).iter().take(5).map(|byte| format!("{byte:02x}")).collect();
     format!("{service}-{hash}")
+}
+
+/// `template` with the hashes of `now`: its pods start with the Secrets of today.
+pub fn with_hashes_of(mut template: PodTemplateSpec, now: &PodTemplateSpec) -> PodTemplateSpec {
+    let today = now.metadata.as_ref().and_then(|m| m.annotations.as_ref());
+    let annotations = template.metadata.get_or_insert_default().annotations.get_or_insert_default();
+    for key in HASHES {
+        match today.and_then(|today| today.get(key)) {
+            Some(hash) => annotations.insert(key.to_owned(), hash.clone()),
+            None => annotations.remove(key),
+        };
+    }
+    template
 }
 
 /// Which revision to return to, if `wanted` is one that failed.
@@ -108,14 +128,15 @@ pub fn kept(all: &[String], used: &[Option<&str>]) -> BTreeSet<String> {
     newest.chain(used.iter().flatten().map(|name| (*name).to_owned())).collect()
 }
 
-/// Keeps `template` under `name`. Nothing is written when it is kept already; its content never changes.
+/// Keeps `template` as the revision `wanted`. Nothing is written when it is kept already; its content never changes.
+/// `first`: nothing of `service` is deployed yet, so that it is not worth looking.
 pub async fn keep(
     ctx: &Context,
     known: &Children,
     service: &StomatonService,
     family: &Family,
-    name: &str,
-    template: &PodTemplateSpec,
+    (name, template): (&str, &PodTemplateSpec),
+    first: bool,
 ) -> Result<(), Error> {
     if known.has::<ControllerRevision>(service, name) {
         return Ok(());
@@ -127,23 +148,30 @@ pub async fn keep(
         revision: service.metadata.generation.unwrap_or(0),
     };
     let api = ctx.namespaced::<ControllerRevision>(&family.namespace);
-    let read = api::read(|| format!("read ControllerRevision {name}"), api.get_opt(name)).await;
-    if let Some(live) = read.map_err(Error::Gather)? {
+    if !first && let Some(live) = read(ctx, family, name).await? {
         return Ok(children::ours(&wanted, &live)?);
     }
     let params = PostParams { field_manager: Some(field_managers::SERVICE.into()), ..PostParams::default() };
     let created = api.create(&params, &wanted);
-    api::write::<ControllerRevision, _>(&ctx.metrics, Verb::Create, name, created)
-        .await
-        .map_err(children::Error::Api)?;
-    Ok(())
+    match api::write::<ControllerRevision, _>(&ctx.metrics, Verb::Create, name, created).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_taken() => match read(ctx, family, name).await? {
+            Some(live) => Ok(children::ours(&wanted, &live)?),
+            None => Ok(()),
+        },
+        Err(error) => Err(children::Error::Api(error).into()),
+    }
+}
+
+async fn read(ctx: &Context, family: &Family, name: &str) -> Result<Option<ControllerRevision>, Error> {
+    let api = ctx.namespaced::<ControllerRevision>(&family.namespace);
+    let read = api::read(|| format!("read ControllerRevision {name}"), api.get_opt(name)).await;
+    read.map_err(Error::Gather)
 }
 
 /// The pods of revision `name`, if they are kept.
 pub async fn template(ctx: &Context, family: &Family, name: &str) -> Result<Option<PodTemplateSpec>, Error> {
-    let api = ctx.namespaced::<ControllerRevision>(&family.namespace);
-    let read = api::read(|| format!("read ControllerRevision {name}"), api.get_opt(name)).await;
-    let Some(revision) = read.map_err(Error::Gather)? else { return Ok(None) };
+    let Some(revision) = read(ctx, family, name).await? else { return Ok(None) };
     let ours = revision.meta().owner_references.iter().flatten().any(|o| o.uid == family.owner.uid);
     let data = revision.data.filter(|_| ours).map_or(Value::Null, |data| data.0);
     Ok(data.get("template").and_then(|template| serde_json::from_value(template.clone()).ok()))

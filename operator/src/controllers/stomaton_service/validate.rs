@@ -8,7 +8,10 @@ pub mod sources;
 pub mod tokens;
 pub mod wiring;
 
-use super::{build::network::Network, gather::Gathered};
+use super::{
+    build::network::{Network, nameless},
+    gather::Gathered,
+};
 use crate::controllers::meta::Family;
 use k8s_openapi::api::core::v1::{ResourceRequirements, Service};
 use kube::{Resource, ResourceExt};
@@ -108,10 +111,15 @@ pub fn validate(service: &StomatonService, gathered: &Gathered) -> Result<Valida
     let namespace = service.namespace().unwrap_or_default();
     let sources = sources::judge(spec, &namespace, gathered);
     let tokens = tokens::judge(service, gathered);
-    let dependencies = dependencies::judge(service, gathered, &wiring::explicit(spec));
+    let mut dependencies = dependencies::judge(service, gathered, &wiring::explicit(spec));
     // Once there are pods, a dependency that fails takes none of them away.
     let start =
         dependencies.hold.clone().filter(|_| dependencies.hold_running || gathered.deployment.is_none());
+    let network = network(service, gathered, &dependencies);
+    if let Some(network) = &network {
+        let nameless: Vec<_> = nameless(&namespace, network).collect();
+        dependencies.say_nameless(&namespace, &nameless);
+    }
     Ok(Validated::Deployed(Box::new(Deployed {
         name: service.name_any(),
         family: Family::new(namespace, owner, keys::SERVICE, "service"),
@@ -124,7 +132,7 @@ pub fn validate(service: &StomatonService, gathered: &Gathered) -> Result<Valida
         health: spec.health.clone(),
         shape: shape::shape(spec, &gathered.around)?,
         wiring,
-        network: network(service, gathered, &dependencies),
+        network,
         hold: start.or_else(|| sources.hold.clone()).or_else(|| tokens.hold.clone()),
         sources,
         tokens,

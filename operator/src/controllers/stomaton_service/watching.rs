@@ -91,6 +91,10 @@ impl Watching {
 
     /// Makes sure that ReferenceGrants are watched, as soon as the cluster has that kind.
     pub fn watch_grants(&self, ctx: &Context, news: &UnboundedSender<News>) {
+        if ctx.settings.namespace.is_some() {
+            // An operator of one namespace sees no other.
+            return;
+        }
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         running.entry(GRANTS.to_owned()).or_insert_with(|| {
             vec![tokio::spawn(follow_grants(ctx.client.clone(), news.clone())).abort_handle()]

@@ -167,6 +167,6 @@ fn files_wait_for_the_grant() {
         assert!(world.api::<Deployment>().get_opt("shop").await.unwrap().is_none());
         world.grant().await;
         deployment(&world, "shop", "the Deployment", |_| true).await;
-        assert!(world.api::<ConfigMap>().get_opt("shop-config").await.unwrap().is_some());
+        assert_eq!(super::files(&world, "shop").await.len(), 1);
     });
 }

@@ -93,7 +93,7 @@ fn tokens_are_replaced_and_never_unknown_to_the_callee_nor_seen_anywhere_else() 
 #[test]
 fn a_new_caller_waits_until_pods_that_ask_know_it_and_a_gone_one_is_forgotten() {
     runtime().block_on(async {
-        let world = World::with_slow_resync().await;
+        let world = World::with_operator().await;
         both(&world, json!({"rotateEvery": "1h", "overlap": "3s"})).await;
         run(&world, "database").await;
         run(&world, "shop").await;

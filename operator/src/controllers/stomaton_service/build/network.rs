@@ -26,8 +26,8 @@ use stomaton_crds::{
 
 /// Label that every namespace has: its name.
 const NAMESPACE: &str = "kubernetes.io/metadata.name";
-/// Where the cluster's DNS is.
-const DNS_NAMESPACE: &str = "kube-system";
+/// Where a DNS answers in a cluster: in pods, on the node, or outside, so its place is not known.
+const DNS_PORTS: [i32; 2] = [53, 5353];
 
 /// What a policy is made of.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -62,8 +62,10 @@ pub fn policy(wanted: &Deployed) -> Option<NetworkPolicy> {
     })
 }
 
+/// By name, which each pod has for its own number: while `port` changes there are pods with the old one.
 fn ports(wanted: &Deployed) -> impl Iterator<Item = IntOrString> + '_ {
-    std::iter::once(wanted.port).chain(wanted.wiring.ports.iter().map(|p| p.port)).map(IntOrString::Int)
+    let further = wanted.wiring.ports.iter().map(|port| port.name.as_str());
+    std::iter::once("http").chain(further).map(|name| IntOrString::String(name.to_owned()))
 }
 
 fn callers(own: &str, network: &Network) -> Vec<NetworkPolicyPeer> {
@@ -84,19 +86,18 @@ fn callers(own: &str, network: &Network) -> Vec<NetworkPolicyPeer> {
 
 fn egress(own: &str, network: &Network) -> Vec<NetworkPolicyEgressRule> {
     let dns = NetworkPolicyEgressRule {
-        to: Some(vec![NetworkPolicyPeer {
-            namespace_selector: Some(namespace(DNS_NAMESPACE)),
-            ..NetworkPolicyPeer::default()
-        }]),
-        ports: Some(["UDP", "TCP"].map(|protocol| port(protocol, IntOrString::Int(53))).into()),
+        to: None,
+        ports: Some(
+            DNS_PORTS
+                .into_iter()
+                .flat_map(|number| ["UDP", "TCP"].map(|protocol| port(protocol, IntOrString::Int(number))))
+                .collect(),
+        ),
     };
     let services = network.callees.iter().filter_map(|(key, callee)| {
         let (to, ports) = match callee.role {
             Role::External => outside(own, key, callee, network)?,
-            _ => {
-                let ports = callee.ports.iter().copied().map(IntOrString::Int).collect();
-                (pods(own, &key.0, selector(&key.1)), ports)
-            }
+            _ => (pods(own, &key.0, selector(&key.1)), callee.ports.clone()),
         };
         Some(NetworkPolicyEgressRule { to: Some(vec![to]), ports: Some(tcp(ports.into_iter())) })
     });
@@ -110,6 +111,12 @@ fn egress(own: &str, network: &Network) -> Vec<NetworkPolicyEgressRule> {
     std::iter::once(dns).chain(services).chain(more).collect()
 }
 
+/// Those that `network` cannot name: External services by host name, or by a Service without a selector.
+pub fn nameless<'a>(own: &'a str, network: &'a Network) -> impl Iterator<Item = &'a Key> {
+    let external = network.callees.iter().filter(|(_, callee)| callee.role == Role::External);
+    external.filter(move |(key, callee)| outside(own, key, callee, network).is_none()).map(|(key, _)| key)
+}
+
 /// Pods or the address behind an External service; none when a policy cannot name them: a host name, or a Service
 /// without a selector.
 fn outside(
@@ -120,8 +127,7 @@ fn outside(
 ) -> Option<(NetworkPolicyPeer, Vec<IntOrString>)> {
     if let Some(address) = callee.external.as_ref().and_then(|external| external.address.as_ref()) {
         let length = if address.parse::<IpAddr>().ok()?.is_ipv4() { 32 } else { 128 };
-        let ports = callee.ports.iter().copied().map(IntOrString::Int).collect();
-        return Some((block(format!("{address}/{length}")), ports));
+        return Some((block(format!("{address}/{length}")), callee.ports.clone()));
     }
     let spec = network.referred.get(key)?.spec.as_ref()?;
     let chosen = spec.selector.clone().filter(|selector| !selector.is_empty())?;

@@ -42,7 +42,7 @@ pub fn count(wanted: &Deployed) -> Count {
     let Some(scaling) = &shape.scaling else { return held(shape.replicas, &shape.around.weighted) };
     // Without a pod, the traffic that routes give the service would have nowhere to go.
     let min = if shape.around.weighted.is_empty() { scaling.min } else { scaling.min.max(1) };
-    let begin = Some(shape.replicas.unwrap_or(min).clamp(min, scaling.max));
+    let begin = Some(shape.replicas.unwrap_or(min).clamp(min, scaling.max.max(min)));
     let by_load = scaling.cpu_percent.is_some() || scaling.memory_percent.is_some();
     if scaling.triggers.is_empty() {
         let autoscaler = Autoscaler::Hpa(Box::new(hpa(wanted, scaling, min)));
@@ -50,7 +50,9 @@ pub fn count(wanted: &Deployed) -> Count {
     }
     if shape.around.served.contains(&Optional::ScaledObject) {
         let autoscaler = Autoscaler::Keda(Box::new(scaled_object(wanted, scaling, min)));
-        return Count { begin, autoscaler: Some(autoscaler), ..Count::default() };
+        // Should KEDA not do it.
+        let wake = (!shape.around.weighted.is_empty()).then_some(min);
+        return Count { begin, wake, autoscaler: Some(autoscaler), ..Count::default() };
     }
     let meanwhile = if by_load {
         "CPU and memory scale the service meanwhile"

@@ -24,9 +24,24 @@ const FILES: &str = "config-files";
 /// Readable by everybody in the pod, writable by nobody.
 const READ_ONLY: i32 = 0o444;
 
-/// Name of the ConfigMap with the files of the service `name`.
-pub fn files_name(name: &str) -> String {
-    format!("{name}-config")
+/// Name of the ConfigMap with the files of the service `name`: other files, another name, so that pods of a revision
+/// get the files of that revision whenever they start.
+pub fn files_name(name: &str, files: &[ConfigFile]) -> String {
+    format!("{name}-config-{}", &files_hash("", files)[..8])
+}
+
+/// A hash of `files`, whatever their order, and of what is `beside` them.
+fn files_hash(beside: &str, files: &[ConfigFile]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(beside);
+    let sorted: BTreeMap<_, _> = files.iter().map(|file| (&file.path, file)).collect();
+    for file in sorted.values() {
+        for part in [&file.path, &file.content] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+    }
+    hex(&hash.finalize())
 }
 
 /// Name of the claim for the volume `volume` of the service `name`.
@@ -83,7 +98,7 @@ pub fn env_from(wiring: &Wiring) -> Option<Vec<EnvFromSource>> {
 pub fn files(wanted: &Deployed) -> Option<ConfigMap> {
     let content = |file: &ConfigFile| (file_key(&file.path), file.content.clone());
     (!wanted.wiring.files.is_empty()).then(|| ConfigMap {
-        metadata: wanted.family.child(&files_name(&wanted.name)),
+        metadata: wanted.family.child(&files_name(&wanted.name, &wanted.wiring.files)),
         data: Some(wanted.wiring.files.iter().map(content).collect()),
         ..ConfigMap::default()
     })
@@ -125,7 +140,7 @@ pub fn volumes(wanted: &Deployed) -> Vec<Volume> {
     let files = (!wanted.wiring.files.is_empty()).then(|| Volume {
         name: FILES.into(),
         config_map: Some(ConfigMapVolumeSource {
-            name: files_name(&wanted.name),
+            name: files_name(&wanted.name, &wanted.wiring.files),
             default_mode: Some(READ_ONLY),
             ..ConfigMapVolumeSource::default()
         }),
@@ -181,16 +196,8 @@ pub fn hashes(wanted: &Deployed) -> BTreeMap<String, String> {
         // What pods were started with is not known; those that run keep what they say.
         hashes.extend(judged.config_hash.clone().map(|hash| (keys::CONFIG_HASH.to_owned(), hash)));
     } else if !wanted.wiring.files.is_empty() || judged.config_hash.is_some() {
-        let mut hash = Sha256::new();
-        hash.update(judged.config_hash.as_deref().unwrap_or_default());
-        let sorted: BTreeMap<_, _> = wanted.wiring.files.iter().map(|file| (&file.path, file)).collect();
-        for file in sorted.values() {
-            for part in [&file.path, &file.content] {
-                hash.update((part.len() as u64).to_be_bytes());
-                hash.update(part);
-            }
-        }
-        hashes.insert(keys::CONFIG_HASH.to_owned(), hex(&hash.finalize())[..16].to_owned());
+        let hash = files_hash(judged.config_hash.as_deref().unwrap_or_default(), &wanted.wiring.files);
+        hashes.insert(keys::CONFIG_HASH.to_owned(), hash[..16].to_owned());
     }
     hashes
 }

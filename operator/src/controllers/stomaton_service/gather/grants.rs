@@ -82,8 +82,8 @@ pub async fn read(ctx: &Context, namespaces: BTreeSet<String>) -> Result<Grants,
                 let spec = |grant: DynamicObject| serde_json::from_value(grant.data["spec"].clone()).ok();
                 grants.0.insert(namespace, list.items.into_iter().filter_map(spec).collect());
             }
-            // The cluster does not have the kind.
-            Err(error) if error.is_not_found() => {}
+            // The cluster does not have the kind, or the operator is for its own namespace only.
+            Err(error) if error.is_not_found() || error.is_forbidden() => {}
             Err(error) => return Err(error),
         }
     }

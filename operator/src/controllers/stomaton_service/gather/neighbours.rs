@@ -2,6 +2,7 @@
 //! Pure.
 
 use crate::controllers::stomaton_service::validate;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use stomaton_crds::{
@@ -21,8 +22,8 @@ pub struct Neighbour {
     pub ready: bool,
     /// Where it answers; none while nobody knows.
     pub url: Option<String>,
-    /// All ports it answers on, the main one first.
-    pub ports: Vec<i32>,
+    /// All ports it answers on, the main one first: those of its pods by name.
+    pub ports: Vec<IntOrString>,
     /// What it refers to, if it is External.
     pub external: Option<External>,
     /// Whether its callers need tokens.
@@ -98,7 +99,14 @@ fn neighbour(service: &StomatonService) -> Neighbour {
             Role::External => status.and_then(|s| s.url.clone()),
             _ => Some(validate::url(&service.name_any(), &namespace, spec.port)),
         },
-        ports: std::iter::once(spec.port).chain(spec.ports.iter().map(|p| p.port)).collect(),
+        ports: match spec.role {
+            Role::External => vec![IntOrString::Int(spec.port)],
+            _ => {
+                let further = spec.ports.iter().map(|port| port.name.as_str());
+                let names = std::iter::once("http").chain(further);
+                names.map(|name| IntOrString::String(name.to_owned())).collect()
+            }
+        },
         external: spec.external.clone(),
         asks_for_tokens: spec.service_auth.is_some(),
     }

@@ -30,6 +30,19 @@ pub struct Judged {
     pub hold_running: bool,
 }
 
+impl Judged {
+    /// Says which dependencies the NetworkPolicy of the service cannot name.
+    pub fn say_nameless(&mut self, own: &str, nameless: &[&Key]) {
+        if let (Some(finding), false) = (&mut self.finding, nameless.is_empty()) {
+            let names: Vec<_> = nameless.iter().map(|key| shown(own, key)).collect();
+            finding.message += &format!(
+                "; no NetworkPolicy can name what is behind {}: say it in `networkPolicy.egressTo`",
+                names.join(", ")
+            );
+        }
+    }
+}
+
 /// What is wrong with one dependency.
 enum Trouble {
     NotAllowed,
@@ -58,9 +71,9 @@ pub fn judge(service: &StomatonService, gathered: &Gathered, explicit: &BTreeSet
             Some(neighbour) if !neighbour.ready => Some(Trouble::NotReady),
             Some(_) => None,
         };
-        if let (Some(neighbour), true) = (found, allowed(&own, &key)) {
-            judged.urls.extend(variable(dependency, neighbour, gathered, explicit));
-            judged.callees.push((key.clone(), neighbour.clone()));
+        if allowed(&own, &key) {
+            judged.urls.extend(variable(dependency, found, gathered, explicit));
+            judged.callees.extend(found.map(|neighbour| (key.clone(), neighbour.clone())));
         }
         if let Some(trouble) = trouble {
             // What it can start without is only worth a word when nobody lets it be called.
@@ -81,13 +94,15 @@ pub fn judge(service: &StomatonService, gathered: &Gathered, explicit: &BTreeSet
 /// The variable of a dependency, unless it has a value already.
 fn variable(
     dependency: &Dependency,
-    neighbour: &Neighbour,
+    neighbour: Option<&Neighbour>,
     gathered: &Gathered,
     explicit: &BTreeSet<String>,
 ) -> Option<EnvValue> {
     let name = url_variable(dependency);
-    // Nobody may know at the moment where an External one answers; that is no reason to replace running pods.
-    let value = neighbour.url.clone().or_else(|| gathered.pod_variable(&name))?;
+    // Nobody may know at the moment where it answers, because an External one refers to what is not there, or because
+    // it is gone itself and may come back; that is no reason to replace running pods.
+    let known = neighbour.and_then(|neighbour| neighbour.url.clone());
+    let value = known.or_else(|| gathered.pod_variable(&name))?;
     (!explicit.contains(&name)).then_some(EnvValue { name, value })
 }
 
@@ -99,7 +114,8 @@ fn cyclic(judged: &mut Judged, own: &str, cycle: &[Key]) {
     );
     let reason = Reason::DependencyCycle;
     judged.hold = Some(Summary { state: State::Stalled, reason, message: message.clone() });
-    judged.hold_running = true;
+    // Whoever is not of this namespace must not be able to stop its rollouts.
+    judged.hold_running = cycle.iter().all(|(namespace, _)| namespace == own);
     judged.finding = Some(Finding { kind: Type::DependenciesReady, truth: Truth::False, reason, message });
 }
 
@@ -165,7 +181,7 @@ mod tests {
             role: Role::Shared,
             ready,
             url: Some(format!("http://{name}")),
-            ports: vec![80],
+            ports: vec![IntOrString::Int(80)],
             external: None,
             asks_for_tokens: false,
         };

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::time::Duration;
 use stomaton_crds::{
     conditions::{Reason, State, Summary},
-    v1alpha1::{Disruption, Monitoring, Placement, PodOverrides, Rollout, Scaling, StomatonServiceSpec},
+    v1alpha1::{Access, Disruption, Monitoring, Placement, PodOverrides, Rollout, Scaling, StomatonServiceSpec},
 };
 
 /// How many pods, where, and how they are replaced: checked.
@@ -41,6 +41,15 @@ pub fn shape(spec: &StomatonServiceSpec, around: &Around) -> Result<Shape, Summa
         check_some(&disruption.max_unavailable, "disruption.maxUnavailable")?;
     }
     check_rollout(&spec.rollout)?;
+    let one = spec.volumes.iter().find(|volume| volume.access == Access::ReadWriteOnce);
+    if let Some(volume) = one
+        && (spec.scaling.is_some() || spec.replicas.is_some_and(|replicas| replicas > 1))
+    {
+        return Err(invalid(format!(
+            "volume {} is ReadWriteOnce and allows one pod: leave out `scaling`, and set `replicas` to 1 at most",
+            volume.name
+        )));
+    }
     if let Some(port) = spec.monitoring.as_ref().and_then(|m| m.port.as_ref())
         && port != "http"
         && !spec.ports.iter().any(|p| p.name == *port)

@@ -141,6 +141,9 @@ fn check_paths(spec: &StomatonServiceSpec) -> Result<(), Summary> {
             return Err(invalid(format!("a volume must not be called {}: choose another name", volume.name)));
         }
         let path = volume.mount_path.as_str();
+        if path.split('/').any(|part| matches!(part, "." | "..")) {
+            return Err(invalid(format!("the path of volume {} has a `.` or `..`: leave it out", volume.name)));
+        }
         if let Some(own) = OWN_DIRECTORIES.iter().find(|own| within(path, own) || within(own, path)) {
             return Err(invalid(format!(
                 "volume {} is in the way of {own}: choose another path",
