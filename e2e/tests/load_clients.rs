@@ -290,6 +290,31 @@ async fn nothing_is_sent_twice_whatever_the_server_does() {
 }
 
 #[tokio::test]
+async fn a_header_from_a_file_is_read_anew_for_each_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "first").unwrap();
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let (noted, changed) = (Arc::clone(&shown), file.clone());
+    let target = serve(move |mut socket, _| {
+        let (noted, changed) = (Arc::clone(&noted), changed.clone());
+        async move {
+            while let Some(head) = next_head(&mut socket).await {
+                let token = head.lines().find_map(|l| l.strip_prefix("x-service-token: ")).unwrap_or("none");
+                noted.lock().unwrap().push(token.to_owned());
+                std::fs::write(&changed, "second").unwrap();
+                socket.write_all(OK.as_bytes()).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let options = format!("--clients 1 --requests 2 --header-from-file X-Service-Token={}", file.display());
+    let (report, _) = load(target, &options).await;
+    assert_eq!((report.answered, report.lost), (2, 0));
+    assert_eq!(*shown.lock().unwrap(), ["first", "second"]);
+}
+
+#[tokio::test]
 async fn an_open_loop_keeps_its_rate() {
     let target = closes_silently(usize::MAX, Seen::default()).await;
     let (report, records) = load(target, "--clients 20 --rate 500 --duration 2s").await;

@@ -147,6 +147,7 @@ async fn wrong_options_are_refused_with_advice() {
         ("--target http://edge/path", "--path"),
         ("--target http://127.0.0.1:1 --path nowhere", "must begin with `/`"),
         ("--target http://127.0.0.1:1 --mode http3", "keepalive, fresh, http2"),
+        ("--target http://127.0.0.1:1 --header-from-file token", "NAME=PATH"),
         ("--target http://127.0.0.1:1 --duration 7h", "at most 6h"),
         ("--target http://127.0.0.1:1 --requests 5000001", "--requests must be 1 to 5000000"),
         ("--target http://127.0.0.1:1 --rate 10000 --duration 1h", "shorten it"),

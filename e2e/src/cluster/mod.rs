@@ -208,6 +208,12 @@ impl Cluster {
         self.access.client().await
     }
 
+    /// The same, and it gives a refusal as it is. Other clients ask again by themselves, for minutes, when the answer is
+    /// 429, 503 or 504.
+    pub async fn client_without_retry(&self) -> Result<kube::Client, Error> {
+        self.access.client_without_retry().await
+    }
+
     /// A `kubectl` that speaks to this cluster, ready for its arguments.
     pub async fn kubectl(&self) -> Result<tokio::process::Command, Error> {
         self.access.kubectl().await

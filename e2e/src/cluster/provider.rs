@@ -36,6 +36,13 @@ impl Access {
         Ok(Client::try_from(ready::config(self).await?).map_err(ready::Error::from)?)
     }
 
+    /// The same, without kube's own retries.
+    pub async fn client_without_retry(&self) -> Result<Client, Error> {
+        let mut config = ready::config(self).await?;
+        config.default_retry = false;
+        Ok(Client::try_from(config).map_err(ready::Error::from)?)
+    }
+
     /// A `kubectl` that speaks to this cluster: this machine's, or the one built with the cluster.
     pub async fn kubectl(&self) -> Result<Command, Error> {
         let mut command = if cmd::in_path("kubectl") {

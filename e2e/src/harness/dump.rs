@@ -5,7 +5,9 @@ use crate::cluster::cmd::tail;
 use std::{fs, path::Path};
 
 const OURS: &str = "stomatonservices,gateways,migrationplans,edgeconfigs,edgeweights";
-const THEIRS: &str = "deployments,services,endpointslices,pods";
+// No Secrets.
+const THEIRS: &str = "deployments,replicasets,controllerrevisions,horizontalpodautoscalers,poddisruptionbudgets,\
+                      services,endpointslices,pods";
 
 /// Writes objects, events and logs to `target/e2e/NAMESPACE/` and prints a digest. What can't be had is left out:
 /// a dump must not hide why it was made.

@@ -115,6 +115,17 @@ impl Evidence<'_> {
     }
 }
 
+/// An error unless every request was answered, and every answer is a success: for services that nobody breaks on
+/// purpose.
+pub fn all_well(records: &[Record]) -> Result<(), Error> {
+    Evidence { records, status: &MigrationPlanStatus::default() }.nothing_lost()?;
+    let bad: Vec<_> =
+        records.iter().filter(|r| r.loss.is_none() && !(200..300).contains(&r.status)).collect();
+    let Some(first) = bad.first() else { return Ok(()) };
+    let (n, all) = (bad.len(), records.len());
+    Err(Error::Broken(format!("{n} of {all} answers are no success; the first: {}", first.to_line())))
+}
+
 /// For each edge pod, the earliest request of a user of the service that the monolith answered. Pods that had none
 /// are absent.
 fn first_return<'a>(
@@ -210,6 +221,20 @@ mod tests {
             "2 of 4 requests lost: 1 Keepalive: status 502 (no edge pod known), 1 Keepalive: Reset (edge-0)";
         assert!(words.starts_with(said), "{words}");
         assert_eq!(evidence.unprocessed(), 1);
+    }
+
+    #[test]
+    fn all_is_well_only_with_an_answer_to_everything_that_is_a_success() {
+        assert!(all_well(&[answer(1, "service", 0, 200), answer(2, "service", 0, 204)]).is_ok());
+        let refused = all_well(&[answer(1, "service", 0, 200), answer(2, "service", 0, 401)]);
+        let words = refused.unwrap_err().to_string();
+        assert!(
+            words.starts_with("1 of 2 answers are no success; the first: ") && words.contains("401"),
+            "{words}"
+        );
+        let mut cut = answer(1, "service", 0, 0);
+        cut.loss = Some(Loss::Eof);
+        assert!(all_well(&[cut]).unwrap_err().to_string().starts_with("1 of 1 requests lost"));
     }
 
     #[test]

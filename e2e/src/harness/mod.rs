@@ -3,7 +3,7 @@
 //!
 //! - [`evidence`]: what the records prove (pure)
 //! - [`wait`]: waiting for a condition, and saying what was there instead
-//! - [`install`], [`namespace`], [`fleet`], [`traffic`]: things that are put on a cluster, from the bottom up
+//! - [`install`], [`namespace`], [`fleet`], [`service`], [`traffic`]: things that are put on a cluster, from the bottom up
 //! - [`proxy`]: HTTP to a single pod, through the API server
 //! - [`kill`]: ends a container as the kernel would
 //! - [`scenario`]: a test around all that, with everything on the screen when it fails
@@ -16,6 +16,7 @@ pub mod kill;
 pub mod namespace;
 pub mod proxy;
 pub mod scenario;
+pub mod service;
 pub mod traffic;
 pub mod wait;
 

@@ -1,6 +1,6 @@
 //! A namespace of one's own, and putting things into it. I/O: kubectl and the API server.
 
-use super::{Doing as _, Error, Harness, wait, wait::Seen};
+use super::{Doing as _, Error, Harness, wait, wait::Seen, workspace};
 use crate::cluster::cmd::Doing as _;
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -51,6 +51,13 @@ impl<'a> Namespace<'a> {
             .await
             .doing(format!("create the namespace {name}"))?;
         Ok(Self { harness, name })
+    }
+
+    /// Gives the operator its rights on Secrets and ConfigMaps here, as a user would.
+    pub async fn grant(&self) -> Result<(), Error> {
+        let manifests = workspace().join("manifests/install/namespace-grant");
+        self.harness.kubectl(&["apply", "-n", &self.name, "-k", &manifests.to_string_lossy()]).await?;
+        Ok(())
     }
 
     /// Objects of one kind in this namespace.

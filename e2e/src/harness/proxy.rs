@@ -3,7 +3,7 @@
 
 use super::{Doing as _, Error};
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::BodyExt as _;
 use kube::{Client, client::Body};
 use serde::de::DeserializeOwned;
@@ -18,12 +18,24 @@ pub struct PodPort {
     namespace: String,
     pod: String,
     port: u16,
+    header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl PodPort {
     /// A port of a pod; nothing is sent yet.
     pub fn new(client: &Client, namespace: &str, pod: &str, port: u16) -> Self {
-        Self { client: client.clone(), namespace: namespace.to_owned(), pod: pod.to_owned(), port }
+        Self {
+            client: client.clone(),
+            namespace: namespace.to_owned(),
+            pod: pod.to_owned(),
+            port,
+            header: None,
+        }
+    }
+
+    /// The same port, and every request to it has this header.
+    pub fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
+        Self { header: Some((name, value)), ..self }
     }
 
     /// The pod's name.
@@ -34,16 +46,17 @@ impl PodPort {
     /// Sends a request, with a JSON body unless that is empty. The answer may have any status: even the API server's
     /// own, when it can't reach the pod, 503.
     pub async fn send(&self, method: Method, path: &str, body: String) -> Result<Response<Bytes>, Error> {
-        let Self { client, namespace, pod, port } = self;
+        let Self { client, namespace, pod, port, header } = self;
         let doing = || format!("{method} {path} of pod {namespace}/{pod}");
         let uri = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}");
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method.clone())
             .uri(uri)
             .header(CONTENT_TYPE, "application/json")
             .body(Body::from(body.into_bytes()))
             .map_err(kube::Error::HttpError)
             .doing(doing())?;
+        request.headers_mut().extend(header.clone());
         let exchange = async {
             let (head, body) = client.send(request).await?.into_parts();
             Ok::<_, kube::Error>(Response::from_parts(head, body.collect().await?.to_bytes()))

@@ -1,7 +1,9 @@
-//! Load pods in front of an edge: started until every edge pod is met, read through the API server while they run,
-//! and emptied of their records at the end. I/O: the API server, and through it the pods.
+//! Load pods, in front of an edge (started until every edge pod is met) or straight in front of a service: read through
+//! the API server while they run, and emptied of their records at the end. I/O: the API server, and through it the pods.
 
-use super::{Doing as _, Error, fleet::Fleet, namespace::Namespace, proxy::PodPort, wait, wait::Seen};
+use super::{
+    Doing as _, Error, fleet::Fleet, namespace::Namespace, proxy::PodPort, service::Service, wait, wait::Seen,
+};
 use crate::load::{engine::Report, record::Record};
 use futures::future::try_join_all;
 use http::{HeaderMap, Method};
@@ -35,6 +37,10 @@ pub struct Mix {
     pub paths: Vec<&'static str>,
     /// Further options of `e2e load`, pod by pod; begun anew when there are more pods.
     pub variants: Vec<Vec<&'static str>>,
+    /// Secrets that load pods have as files, each with its directory.
+    pub secrets: Vec<(&'static str, &'static str)>,
+    /// The load ends by itself after this time.
+    pub at_most: Duration,
 }
 
 impl Mix {
@@ -46,15 +52,29 @@ impl Mix {
             modes: vec!["keepalive=8", "fresh=4", "http2=4"],
             paths: vec!["/api/v1/content/recent?limit=5", "/api/v1/content/stats"],
             variants: Vec::new(),
+            secrets: Vec::new(),
+            at_most: Duration::from_secs(600),
+        }
+    }
+
+    /// The kinds of clients that a service of the fleet understands without an edge before it: one pod's look whether a
+    /// connection was closed, the other's do not.
+    pub fn of_http1(rate: u32) -> Self {
+        Self {
+            pods: 2,
+            modes: vec!["keepalive=8", "fresh=4"],
+            variants: vec![vec![], vec!["--no-check-eof"]],
+            ..Self::of_all_kinds(rate)
         }
     }
 
     fn args(&self, address: &str, number: u32) -> Vec<String> {
         let (target, listen) = (format!("http://{address}"), format!("0.0.0.0:{CONTROL}"));
         let (rate, seed) = ((self.rate / self.pods).to_string(), number.to_string());
+        let at_most = format!("{}s", self.at_most.as_secs());
         #[rustfmt::skip]
         let mut args = vec![
-            "load", "--target", &target, "--listen", &listen, "--linger", "10m", "--duration", "10m",
+            "load", "--target", &target, "--listen", &listen, "--linger", "10m", "--duration", &at_most,
             "--rate", &rate, "--keys", "500", "--seed", &seed, "--body", r#"{"stone_id":"ruby-mogok"}"#,
         ];
         args.extend(self.modes.iter().flat_map(|mode| ["--mode", mode]));
@@ -67,7 +87,7 @@ impl Mix {
 /// Load pods that send.
 pub struct Traffic<'a> {
     namespace: &'a Namespace<'a>,
-    /// Of the edge's Service.
+    /// Of the Service that they send to.
     address: String,
     mix: Mix,
     senders: Vec<Sender>,
@@ -80,7 +100,8 @@ struct Sender {
     /// Its number among those that send; a replacement takes it over.
     number: u32,
     control: PodPort,
-    edge: String,
+    /// None: there is no edge before the service.
+    edge: Option<String>,
 }
 
 /// What all load pods have done so far.
@@ -100,11 +121,9 @@ impl<'a> Traffic<'a> {
     /// Starts load pods, and replaces some until each of the fleet's edge pods is met by at least one. The total rate
     /// is that of the mix all the while.
     pub async fn start(fleet: &Fleet<'a>, mix: Mix) -> Result<Self, Error> {
-        let (namespace, address) = (fleet.namespace, fleet.address().await?);
-        let (pods, edge_pods) = (mix.pods, fleet.edge_pods().await?);
-        let mut traffic =
-            Self { namespace, address, mix, senders: Vec::new(), retired: Vec::new(), started: 0 };
-        for number in 0..pods {
+        let mut traffic = Self::idle(fleet.namespace, fleet.address().await?, mix);
+        let edge_pods = fleet.edge_pods().await?;
+        for number in 0..traffic.mix.pods {
             traffic.add(number).await?;
         }
         while let Some(missing) = traffic.missing(&edge_pods) {
@@ -118,19 +137,48 @@ impl<'a> Traffic<'a> {
         Ok(traffic)
     }
 
+    /// Starts load pods that send straight to a service.
+    pub async fn straight(service: &Service<'a>, mix: Mix) -> Result<Self, Error> {
+        let mut traffic = Self::idle(service.namespace, service.address().await?, mix);
+        // Nodes learn of new endpoints a moment after the API server says that they are ready. That moment is nobody's
+        // loss, so it belongs to a pod whose records are thrown away.
+        let (first, ()) = traffic.send(0, answered).await?;
+        traffic.empty(&first).await?;
+        for number in 0..traffic.mix.pods {
+            let (control, ()) = traffic.send(number, answered).await?;
+            traffic.senders.push(Sender { number, control, edge: None });
+        }
+        Ok(traffic)
+    }
+
+    fn idle(namespace: &'a Namespace<'a>, address: String, mix: Mix) -> Self {
+        Self { namespace, address, mix, senders: Vec::new(), retired: Vec::new(), started: 0 }
+    }
+
     fn missing<'e>(&self, edge_pods: &'e [String]) -> Option<&'e String> {
-        let met: BTreeSet<_> = self.senders.iter().map(|sender| &sender.edge).collect();
+        let met: BTreeSet<_> = self.senders.iter().filter_map(|sender| sender.edge.as_ref()).collect();
         edge_pods.iter().find(|pod| !met.contains(pod))
     }
 
     async fn add(&mut self, number: u32) -> Result<(), Error> {
+        let (control, edge) = self.send(number, |record| record.pod().map(str::to_owned)).await?;
+        self.senders.push(Sender { number, control, edge: Some(edge) });
+        Ok(())
+    }
+
+    /// Starts a load pod, and waits for the first record in which `find` finds something.
+    async fn send<T>(
+        &mut self,
+        number: u32,
+        find: impl Fn(&Record) -> Option<T>,
+    ) -> Result<(PodPort, T), Error> {
         self.started += 1;
         let pods = self.namespace.api::<Pod>();
         let pod = pods.create(&PostParams::default(), &self.pod(number)?).await.doing("create a load pod")?;
         let name = pod.name_any();
         let control = PodPort::new(&self.namespace.harness.client, &self.namespace.name, &name, CONTROL);
         let what = format!("the load pod {name} to get answers");
-        let edge = wait::until(&what, STARTS_WITHIN, async || {
+        let found = wait::until(&what, STARTS_WITHIN, async || {
             let phase = pods.get(&name).await.doing("read it")?.status.and_then(|status| status.phase);
             match phase.as_deref() {
                 Some("Running") => {}
@@ -138,14 +186,16 @@ impl<'a> Traffic<'a> {
                 phase => return Ok(Seen::NotYet(format!("it is {}", phase.unwrap_or("new")))),
             }
             let (records, _) = page(&control, 0).await?;
-            let edge = records.iter().find_map(|record| record.pod().map(str::to_owned));
-            Ok(edge.map_or_else(
-                || Seen::NotYet(format!("{} answers, none names an edge pod", records.len())),
-                Seen::Yes,
-            ))
-        });
-        self.senders.push(Sender { number, edge: edge.await?, control });
-        Ok(())
+            Ok(match (records.iter().find_map(&find), records.last()) {
+                (Some(found), _) => Seen::Yes(found),
+                (None, Some(last)) => {
+                    Seen::NotYet(format!("the last of {}: {}", records.len(), last.to_line()))
+                }
+                (None, None) => Seen::NotYet("it has sent nothing".into()),
+            })
+        })
+        .await?;
+        Ok((control, found))
     }
 
     /// Ends a load pod whose edge pod is met by another one too, and gives its number.
@@ -157,7 +207,7 @@ impl<'a> Traffic<'a> {
             return Err(Error::Never { what: "every edge pod to get traffic".into(), seen });
         };
         let sender = self.senders.swap_remove(index);
-        let records = self.empty(&sender).await?;
+        let records = self.empty(&sender.control).await?;
         self.retired.extend(records);
         Ok(sender.number)
     }
@@ -201,14 +251,13 @@ impl<'a> Traffic<'a> {
             .await?;
         let mut records = std::mem::take(&mut self.retired);
         for sender in &self.senders {
-            records.extend(self.empty(sender).await?);
+            records.extend(self.empty(&sender.control).await?);
         }
         Ok(records)
     }
 
     /// Ends one load pod and gives its records.
-    async fn empty(&self, sender: &Sender) -> Result<Vec<Record>, Error> {
-        let control = &sender.control;
+    async fn empty(&self, control: &PodPort) -> Result<Vec<Record>, Error> {
         control.ask(Method::POST, "/stop", String::new()).await?;
         let what = format!("the load pod {} to have all its answers", control.pod());
         wait::until(&what, STARTS_WITHIN, async || {
@@ -226,6 +275,9 @@ impl<'a> Traffic<'a> {
     }
 
     fn pod(&self, number: u32) -> Result<Pod, Error> {
+        let volume = |name: &str| json!({"name": name, "secret": {"secretName": name}});
+        let mount = |name: &str, dir: &str| json!({"name": name, "mountPath": dir, "readOnly": true});
+        let secrets = &self.mix.secrets;
         let object = json!({
             "metadata": {"generateName": "load-", "labels": {"app.kubernetes.io/name": "load"}},
             "spec": {
@@ -243,17 +295,24 @@ impl<'a> Traffic<'a> {
                     "args": self.mix.args(&self.address, number),
                     "ports": [{"containerPort": CONTROL}],
                     "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}},
+                    "volumeMounts": secrets.iter().map(|&(name, dir)| mount(name, dir)).collect::<Vec<_>>(),
                     "securityContext": {
                         "allowPrivilegeEscalation": false,
                         "readOnlyRootFilesystem": true,
                         "capabilities": {"drop": ["ALL"]},
                     },
                 }],
+                "volumes": secrets.iter().map(|&(name, _)| volume(name)).collect::<Vec<_>>(),
             },
         });
         serde_json::from_value(object)
             .map_err(|source| Error::Unreadable { what: "the manifest of a load pod".into(), source })
     }
+}
+
+/// Whether a request was answered in full.
+fn answered(record: &Record) -> Option<()> {
+    record.loss.is_none().then_some(())
 }
 
 /// Every record of a load pod so far.

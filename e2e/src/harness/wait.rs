@@ -30,6 +30,17 @@ pub enum Seen<T> {
     Never(String),
 }
 
+impl<T> Seen<T> {
+    /// The same with something else for what was waited for.
+    pub fn map<U>(self, found: impl FnOnce(T) -> U) -> Seen<U> {
+        match self {
+            Seen::Yes(value) => Seen::Yes(found(value)),
+            Seen::NotYet(seen) => Seen::NotYet(seen),
+            Seen::Never(seen) => Seen::Never(seen),
+        }
+    }
+}
+
 impl Seen<()> {
     /// `Yes` if it holds, else `NotYet` with these words.
     pub fn when(holds: bool, otherwise: impl FnOnce() -> String) -> Self {

@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::engine::{Config, MAX_REQUESTS, Pace};
+use super::header::HeaderFile;
 use super::record::Mode;
 use super::workload::PathSpec;
 use bytes::Bytes;
@@ -32,6 +33,11 @@ pub struct Args {
     /// Body of POST, PUT and PATCH requests, sent as application/json.
     #[arg(long, default_value = "")]
     body: String,
+
+    /// A further header of every request, its value read from a file for each: a token that is replaced
+    /// meanwhile. Repeat for several.
+    #[arg(long = "header-from-file", value_name = "NAME=PATH")]
+    header_files: Vec<HeaderFile>,
 
     /// Number of clients for each --mode that names no number of its own. A client has one connection
     /// and sends one request at a time.
@@ -136,6 +142,7 @@ impl Args {
             authority: self.host.clone().unwrap_or_else(|| self.target.0.clone()),
             paths: self.paths.clone(),
             body: Bytes::from(self.body.clone()),
+            header_files: self.header_files.clone(),
             clients,
             pace,
             keys: self.keys,

@@ -1,6 +1,7 @@
 //! Runs a load: starts its clients, paces them, records every answer. Does I/O.
 
 use super::connection::{Connection, Exchange};
+use super::header::HeaderFile;
 use super::record::{EdgeHeader, Loss, Mode, Origins, Record};
 use super::store::{Clock, Store};
 use super::summary::Summary;
@@ -33,6 +34,8 @@ pub struct Config {
     pub paths: Vec<PathSpec>,
     /// Body of POST, PUT and PATCH requests.
     pub body: Bytes,
+    /// Further headers of every request.
+    pub header_files: Vec<HeaderFile>,
     /// One entry per client, at least one, at most 65,535.
     pub clients: Vec<Mode>,
     /// How requests are paced.
@@ -241,7 +244,9 @@ impl Client {
     /// Sends one request and records what became of it.
     async fn perform(&mut self, n: u64, due: Due) {
         let turn = self.rota.turn(n);
-        let request = self.shared.workload.request(self.mode, self.index, due.seq, turn);
+        let mut request = self.shared.workload.request(self.mode, self.index, due.seq, turn);
+        let further = self.shared.config.header_files.iter().filter_map(HeaderFile::current);
+        request.headers_mut().extend(further);
         let (sent_micros, outcome) = self.send(request).await;
         let received_micros = self.shared.clock.now_micros();
 

@@ -2,8 +2,8 @@
 //!
 //! Pure parts: [`record`] (one request and its line), [`summary`], [`judge`] (verdicts over records),
 //! [`workload`] (what is sent). The rest, from the wire up: `delay` and `wire` (TCP), `gate` (a client
-//! that does not look), `connection` (one exchange), [`engine`] (clients and their pace), `store`,
-//! `control` (HTTP endpoint).
+//! that does not look), `connection` (one exchange), `header` (headers from files), [`engine`] (clients
+//! and their pace), `store`, `control` (HTTP endpoint).
 
 mod args;
 mod connection;
@@ -11,6 +11,7 @@ mod control;
 mod delay;
 pub mod engine;
 mod gate;
+mod header;
 pub mod judge;
 pub mod record;
 mod store;
@@ -20,6 +21,7 @@ pub mod workload;
 
 pub use args::Args;
 pub use engine::MAX_REQUESTS;
+pub use header::HeaderFile;
 
 use engine::Load;
 use std::net::SocketAddr;

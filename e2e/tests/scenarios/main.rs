@@ -6,4 +6,6 @@ mod input;
 mod install;
 mod operator;
 mod rollback;
+mod services;
+mod tokens;
 mod weights;

@@ -122,8 +122,9 @@ fn kubelet(paths: &Paths) -> String {
         "maxPods": 250,
         "serializeImagePulls": false,
         "resolvConf": paths.file("resolv.conf"),
-        // Secrets and ConfigMaps reach their volumes within this time plus the watch.
-        "syncFrequency": "10s",
+        // What changes in a Secret or ConfigMap is in its volumes after one and a half of this time and a second, at
+        // most. A minute by default, which tests would wait for.
+        "syncFrequency": "4s",
         "volumePluginDir": paths.file("volume-plugins"),
     })
     .to_string()
