@@ -1,9 +1,8 @@
 //! What all parts of the operator share. One [`Context`] a process, made in [`crate::run`].
 
 use crate::{
-    apply::Idle,
-    args::Settings, backoff::Backoff, edges::Edges, leader::Standing, metrics::Metrics, optional::Kinds,
-    pulse::Pulse, watch::Watches,
+    apply::Idle, args::Settings, backoff::Backoff, edges::Edges, leader::Standing, metrics::Metrics,
+    optional::Kinds, pulse::Pulse, watch::Watches,
 };
 use k8s_openapi::NamespaceResourceScope;
 use kube::{

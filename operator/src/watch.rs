@@ -8,10 +8,12 @@
 //! end the list, and with it the kind. Children come as metadata: passes read what they need live, so a cache can
 //! never make a pass decide from the past.
 
+mod quiet;
+
 use crate::{backoff, context::Context, metrics::Metrics, optional::Optional};
 use futures::{Stream, StreamExt, future, stream::BoxStream};
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Client, Resource,
     api::{ApiResource, DynamicObject},
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
@@ -195,20 +197,21 @@ where
 pub type Erased = PartialObjectMeta<DynamicObject>;
 
 /// Children that carry `label`, of a kind that is only known by its names: a store, and the stream that fills it. They
-/// come at every change, of their status too, and when deleted.
+/// come at every change, of their status too if `status` says so, and when deleted.
 pub fn erased(
     ctx: &Context,
     by: &str,
     resource: &ApiResource,
     label: &str,
+    status: bool,
 ) -> (Store<Erased>, BoxStream<'static, watcher::Result<Erased>>) {
     let writer = Writer::new(resource.clone());
     let store = writer.as_reader();
-    let events = Watching::new(ctx, by, resource).events(label);
+    let events = Watching::new(ctx, by, resource).events(label, status);
     (store, events.reflect(writer).touched_objects().boxed())
 }
 
-/// As [`erased`], of a kind that is watched only while the cluster serves it.
+/// As [`erased`] without the status, of a kind that is watched only while the cluster serves it.
 pub fn erased_while_served(
     ctx: &Context,
     by: &str,
@@ -220,8 +223,11 @@ pub fn erased_while_served(
     let store = writer.as_reader();
     let watching = Watching::new(ctx, by, &resource);
     let (watches, name) = (ctx.watches.clone(), watching.name.clone());
-    let events =
-        ctx.kinds.while_served(kind, move || watching.events(label).boxed(), move || watches.stopped(&name));
+    let events = ctx.kinds.while_served(
+        kind,
+        move || watching.events(label, false).boxed(),
+        move || watches.stopped(&name),
+    );
     (store, events.reflect(writer).touched_objects().boxed())
 }
 
@@ -250,6 +256,7 @@ impl Watching {
     fn events(
         &self,
         label: &str,
+        status: bool,
     ) -> impl Stream<Item = watcher::Result<watcher::Event<Erased>>> + Send + use<> {
         let api = match &self.namespace {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &self.resource),
@@ -257,7 +264,10 @@ impl Watching {
         };
         let config = watcher::Config::default().labels(label);
         let (metrics, watches) = (self.metrics.clone(), self.watches.clone());
-        steady(api, config, self.resource.kind.clone(), self.name.clone(), metrics, watches)
+        let mut news = quiet::beside_status();
+        heard(api, config, self.resource.kind.clone(), self.name.clone(), metrics, watches)
+            .filter(move |event| future::ready(event.as_ref().map_or(true, &mut news) || status))
+            .modify(forget)
     }
 }
 
@@ -290,8 +300,29 @@ where
     steady(api, config, kind, watch, ctx.metrics.clone(), ctx.watches.clone())
 }
 
-/// The watch itself.
+/// The watch itself, with objects as they are kept.
 fn steady<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    kind: String,
+    watch: String,
+    metrics: Arc<Metrics>,
+    watches: Arc<Watches>,
+) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + use<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    K::DynamicType: Clone + Debug + Eq + Hash,
+{
+    heard(api, config, kind, watch, metrics, watches).modify(forget)
+}
+
+/// Drops what makes half of an object's bytes, and nobody here reads.
+fn forget<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+}
+
+/// The watch itself, with objects as they come.
+fn heard<K>(
     api: Api<K>,
     config: watcher::Config,
     kind: String,
@@ -308,8 +339,6 @@ where
         .backoff(backoff::of_watch())
         .inspect(move |event| watches.heard(&watch, event, Instant::now()))
         .filter(move |event| future::ready(sound(event, &kind, &metrics)))
-        // Half of an object's bytes, and nobody here reads them.
-        .modify(|object| object.managed_fields_mut().clear())
 }
 
 /// The event of an object that fits its kind; an object that does not is logged, counted and left out.

@@ -7,11 +7,15 @@ use crate::{
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::{apps::v1::Deployment, core::v1::Service, events::v1::Event},
+    api::{
+        apps::v1::{ControllerRevision, Deployment},
+        core::v1::Service,
+        events::v1::Event,
+    },
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
     client::ClientBuilder,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -25,6 +29,7 @@ struct Work {
     namespace: String,
     deployment: Value,
     service: Value,
+    revision: Value,
     status: Value,
 }
 
@@ -38,7 +43,8 @@ pub async fn run(server: &Server, from: &str, to: &str, like: &Writes) -> Result
         client: server.client_of_bare_loop()?,
         namespace: to.to_owned(),
         deployment: wanted(Api::<Deployment>::namespaced(read.clone(), from).get(model).await?)?,
-        service: wanted(Api::<Service>::namespaced(read, from).get(model).await?)?,
+        service: wanted(Api::<Service>::namespaced(read.clone(), from).get(model).await?)?,
+        revision: wanted(first(Api::namespaced(read, from), model).await?)?,
         status: serde_json::to_value(status)?,
     };
     let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
@@ -68,6 +74,20 @@ impl Work {
             let count = like.by_resource.get(resource).copied().unwrap_or(0);
             count * (number + 1) / SERVICES - count * number / SERVICES
         };
+        for _ in 0..times("stomatonservices") {
+            let body = json!({
+                "apiVersion": StomatonService::api_version(&()), "kind": StomatonService::kind(&()),
+                "metadata": {"name": name, "uid": owner.uid(), "finalizers": ["fleet.stomaton.com/bare"]},
+            });
+            let api: Api<StomatonService> = Api::namespaced(self.client.clone(), &self.namespace);
+            api.patch_metadata(&name, &PatchParams::apply(BARE).force(), &Patch::Apply(body)).await?;
+        }
+        for write in 0..times("controllerrevisions") {
+            let mut body = self.body(&name, &owner, &self.revision)?;
+            body["metadata"]["name"] = json!(format!("{name}-{write}"));
+            let api: Api<ControllerRevision> = Api::namespaced(self.client.clone(), &self.namespace);
+            api.create(&PostParams::default(), &serde_json::from_value(body)?).await?;
+        }
         for _ in 0..times("deployments") {
             self.apply::<Deployment>(&name, &owner, &self.deployment).await?;
         }
@@ -95,12 +115,18 @@ impl Work {
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
-        // Names of the model stand in labels and selectors, too.
-        let mut body: Value = serde_json::from_str(&like.to_string().replace("service-0", name))?;
-        body["metadata"]["ownerReferences"] = json!([owner.controller_owner_ref(&())]);
+        let body = self.body(name, owner, like)?;
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
         api.patch(name, &PatchParams::apply(BARE).force(), &Patch::Apply(body)).await?;
         Ok(())
+    }
+
+    /// An object of `owner` as `like` is one of the model.
+    fn body(&self, name: &str, owner: &StomatonService, like: &Value) -> Result<Value, Fault> {
+        // Names of the model stand in labels and selectors, too.
+        let mut body: Value = serde_json::from_str(&like.to_string().replace("service-0", name))?;
+        body["metadata"]["ownerReferences"] = json!([owner.controller_owner_ref(&())]);
+        Ok(body)
     }
 
     async fn event(&self, owner: &StomatonService, write: usize) -> Result<(), Fault> {
@@ -114,6 +140,12 @@ impl Work {
         api.create(&PostParams::default(), &serde_json::from_value(body)?).await?;
         Ok(())
     }
+}
+
+/// A revision of the model.
+async fn first(api: Api<ControllerRevision>, model: &str) -> Result<ControllerRevision, Fault> {
+    let of_model = ListParams::default().labels(&format!("fleet.stomaton.com/service={model}"));
+    api.list(&of_model).await?.items.pop().ok_or_else(|| format!("{model} has no revision").into())
 }
 
 /// An object as somebody wanted it: without what the API server gave it.

@@ -130,6 +130,15 @@ impl Shared {
         partners
     }
 
+    /// Drops what was kept for a service that is gone.
+    fn forget(&self, gone: &StomatonService) {
+        self.written.forget(gone);
+        let all = self.store.state();
+        self.watching.keep(|namespace| {
+            all.iter().any(|o| o.namespace().as_deref() == Some(namespace) && o.uid() != gone.uid())
+        });
+    }
+
     /// The services around `service`, as they were heard of last.
     fn neighbours(&self, service: &StomatonService) -> Neighbours {
         let all = self.store.state();
@@ -154,17 +163,21 @@ impl Reconcile for StomatonService {
     async fn reconcile(&self, ctx: &Context, shared: &Shared) -> Result<Option<Duration>, Error> {
         if self.meta().deletion_timestamp.is_some() && !in_use::finalized(self) {
             // Nothing was ever made, or all is taken down.
-            shared.written.forget(self);
+            shared.forget(self);
             return Ok(None);
         }
         let object = &shared.written.newest(self);
         let Passed { outcome, findings, in_use, again } = match pass(object, ctx, shared).await {
             Ok(Some(passed)) => passed,
-            Ok(None) => return Ok(None),
+            Ok(None) => {
+                shared.forget(self);
+                return Ok(None);
+            }
             Err(error) => Passed::only(Outcome::Failed(error)),
         };
         let next = conditions::status(object, &outcome, findings.as_deref(), &in_use, Timestamp::now());
-        let written = status::write(ctx, object, object.status.as_ref(), &next).await.map_err(Error::Status)?;
+        let written =
+            status::write(ctx, object, object.status.as_ref(), &next).await.map_err(Error::Status)?;
         if let Some(written) = written {
             shared.written.note(&written);
             let old = object.status.as_ref().map_or(&[][..], |s| &s.conditions);

@@ -92,6 +92,7 @@ fn a_crash_at_any_write_leaves_no_trace() {
         let cuts = (1..=writes.len()).flat_map(|k| [Cut::Before(k), Cut::After(k)]);
         // One life more without a crash: that two are the same at all is not to be taken for granted.
         let cuts: Vec<Option<Cut>> = std::iter::once(None).chain(cuts.map(Some)).collect();
+        let (all, begun) = (cuts.len(), Instant::now());
         let lives = futures::stream::iter(cuts).map(|cut| {
             let wanted = &wanted;
             async move {
@@ -110,6 +111,10 @@ fn a_crash_at_any_write_leaves_no_trace() {
                     println!("{cut:?}: after {differences}");
                     wrong.push(format!("{cut:?}: after {differences}"));
                 }
+            }
+            let ended = died + lived + wrong.len();
+            if ended % 10 == 0 {
+                println!("{ended} of {all} lives in {} s", begun.elapsed().as_secs());
             }
         }
         println!("{died} lives with a crash, {lived} that ended before theirs");

@@ -120,7 +120,7 @@ fn files_data_and_ports_come_and_go_with_the_spec() {
         let scratch = world.api::<PersistentVolumeClaim>().get("shop-scratch").await.unwrap();
         assert_eq!(files(&world, "shop").await.len(), 1, "a pod may still ask for them");
         assert_eq!(scratch.metadata.deletion_timestamp, None, "a pod may still ask for it");
-        let_pods_run(&world, "shop", 1).await;
+        crate::shape::run(&world, "shop", "fleet:1").await;
         gone::<ConfigMap>(&world, &made).await;
         gone::<PersistentVolumeClaim>(&world, "shop-scratch").await;
         let kept = world.api::<PersistentVolumeClaim>().get("shop-kept").await.unwrap();

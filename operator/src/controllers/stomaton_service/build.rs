@@ -375,7 +375,7 @@ mod tests {
         }));
         assert_eq!(
             prepared.optional().to_string(),
-            "ConfigMap/content-config PersistentVolumeClaim/content-cache",
+            "ConfigMap/content-config-fa0d63f2 PersistentVolumeClaim/content-cache",
             "data that stays is never pruned"
         );
         insta::assert_yaml_snapshot!("wired_service", prepared.service);

@@ -188,10 +188,7 @@ fn pods(applied: &Applied) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        apply,
-        controllers::stomaton_service::apply::Applied,
-    };
+    use crate::{apply, controllers::stomaton_service::apply::Applied};
     use serde_json::json;
 
     fn object() -> StomatonService {

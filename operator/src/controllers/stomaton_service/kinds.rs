@@ -111,7 +111,8 @@ pub fn watch(ctx: &Context, by: &'static str) -> (Children, Vec<(ApiResource, Ch
     let mut streams = Vec::new();
     for kind in all().into_iter().filter(|kind| kind.watched) {
         let (store, changes) = match kind.optional {
-            None => watch::erased(ctx, by, &kind.resource, keys::SERVICE),
+            // Of the pods alone the status matters.
+            None => watch::erased(ctx, by, &kind.resource, keys::SERVICE, kind.part == Part::Pods),
             Some(optional) => watch::erased_while_served(ctx, by, optional, keys::SERVICE),
         };
         streams.push((kind.resource.clone(), changes));

@@ -29,7 +29,7 @@ use std::{
     time::Duration,
 };
 use stomaton_crds::v1alpha1::StomatonService;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 
 /// Longest between two attempts of a watch: about what a person waits who has just given the right.
 const LONGEST: Duration = Duration::from_secs(5);
@@ -66,16 +66,9 @@ pub type Wake = ObjectRef<Guarded<StomatonService>>;
 /// Stands for the watch of ReferenceGrants among the namespaces, none of which is called so.
 const GRANTS: &str = "";
 
-/// The watches that run, by namespace. They end when this goes.
+/// The watches that run, by namespace. They end when this goes, or when [`Self::keep`] says so.
 #[derive(Default)]
-pub struct Watching(Mutex<BTreeMap<String, Vec<AbortHandle>>>);
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        let running = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        running.into_values().flatten().for_each(|task| task.abort());
-    }
-}
+pub struct Watching(Mutex<BTreeMap<String, JoinSet<()>>>);
 
 impl Watching {
     /// Makes sure that Secrets and ConfigMaps of `namespace` are watched.
@@ -84,20 +77,27 @@ impl Watching {
         if !running.contains_key(namespace) {
             let secrets = follow::<Secret>(ctx, namespace, Kind::Secret, news.clone());
             let maps = follow::<ConfigMap>(ctx, namespace, Kind::ConfigMap, news.clone());
-            let tasks = [tokio::spawn(secrets).abort_handle(), tokio::spawn(maps).abort_handle()];
-            running.insert(namespace.to_owned(), tasks.into());
+            let mut tasks = JoinSet::new();
+            tasks.spawn(secrets);
+            tasks.spawn(maps);
+            running.insert(namespace.to_owned(), tasks);
         }
+    }
+
+    /// Ends the watches of namespaces that are not `used` any more: one that was deleted would be asked for in vain for
+    /// ever.
+    pub fn keep(&self, used: impl Fn(&str) -> bool) {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|namespace, _| namespace == GRANTS || used(namespace));
     }
 
     /// Makes sure that ReferenceGrants are watched, as soon as the cluster has that kind.
     pub fn watch_grants(&self, ctx: &Context, news: &UnboundedSender<News>) {
-        if ctx.settings.namespace.is_some() {
-            // An operator of one namespace sees no other.
-            return;
-        }
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         running.entry(GRANTS.to_owned()).or_insert_with(|| {
-            vec![tokio::spawn(follow_grants(ctx.client.clone(), news.clone())).abort_handle()]
+            let mut tasks = JoinSet::new();
+            tasks.spawn(follow_grants(ctx.client.clone(), news.clone()));
+            tasks
         });
     }
 }

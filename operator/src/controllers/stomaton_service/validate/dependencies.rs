@@ -45,9 +45,9 @@ impl Judged {
 
 /// What is wrong with one dependency.
 enum Trouble {
-    NotAllowed,
-    NotFound,
-    NotReady,
+    Refused,
+    Missing,
+    Waiting,
 }
 
 /// Judges what was found; `explicit` are the variables that have a value already.
@@ -66,9 +66,9 @@ pub fn judge(service: &StomatonService, gathered: &Gathered, explicit: &BTreeSet
         let key = (dependency.namespace.clone().unwrap_or_else(|| own.clone()), dependency.name.clone());
         let found = gathered.neighbours.known.get(&key);
         let trouble = match found {
-            _ if !allowed(&own, &key) => Some(Trouble::NotAllowed),
-            None => Some(Trouble::NotFound),
-            Some(neighbour) if !neighbour.ready => Some(Trouble::NotReady),
+            _ if !allowed(&own, &key) => Some(Trouble::Refused),
+            None => Some(Trouble::Missing),
+            Some(neighbour) if !neighbour.ready => Some(Trouble::Waiting),
             Some(_) => None,
         };
         if allowed(&own, &key) {
@@ -77,7 +77,7 @@ pub fn judge(service: &StomatonService, gathered: &Gathered, explicit: &BTreeSet
         }
         if let Some(trouble) = trouble {
             // What it can start without is only worth a word when nobody lets it be called.
-            if !dependency.optional || matches!(trouble, Trouble::NotAllowed) {
+            if !dependency.optional || matches!(trouble, Trouble::Refused) {
                 blocked |= !dependency.optional;
                 troubles.push((trouble, key));
             }
@@ -124,9 +124,9 @@ fn said(judged: &mut Judged, own: &str, troubles: &[(Trouble, Key)], blocked: bo
     let has = |wanted: fn(&Trouble) -> bool| troubles.iter().any(|(trouble, _)| wanted(trouble));
     let (truth, reason, message) = if troubles.is_empty() {
         (Truth::True, Reason::AsSpecified, "every service that it depends on is ready".to_owned())
-    } else if has(|t| matches!(t, Trouble::NotAllowed)) {
+    } else if has(|t| matches!(t, Trouble::Refused)) {
         (Truth::False, Reason::NotAllowed, words)
-    } else if has(|t| matches!(t, Trouble::NotFound)) {
+    } else if has(|t| matches!(t, Trouble::Missing)) {
         (Truth::False, Reason::NotFound, words)
     } else {
         (Truth::False, Reason::WaitingForDependency, words)
@@ -143,15 +143,15 @@ fn words(own: &str, trouble: &Trouble, key: &Key) -> String {
     let (namespace, name) = key;
     let shown = shown(own, key);
     match trouble {
-        Trouble::NotAllowed => format!(
+        Trouble::Refused => format!(
             "{shown} is in another namespace, and no ReferenceGrant there allows it: create one in namespace \
              {namespace} from StomatonServices (group {group}) of namespace {own} to StomatonService {name}",
             group = stomaton_crds::GROUP
         ),
-        Trouble::NotFound => {
+        Trouble::Missing => {
             format!("there is no StomatonService {shown}: create it, or correct `dependsOn`")
         }
-        Trouble::NotReady => format!("{shown} is not ready"),
+        Trouble::Waiting => format!("{shown} is not ready"),
     }
 }
 
@@ -164,6 +164,7 @@ fn shown(own: &str, (namespace, name): &Key) -> String {
 mod tests {
     use super::*;
     use crate::controllers::stomaton_service::gather::neighbours::Neighbours;
+    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
     use serde_json::{Value, json};
     use stomaton_crds::v1alpha1::Role;
 

@@ -6,7 +6,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::time::Duration;
 use stomaton_crds::{
     conditions::{Reason, State, Summary},
-    v1alpha1::{Access, Disruption, Monitoring, Placement, PodOverrides, Rollout, Scaling, StomatonServiceSpec},
+    v1alpha1::{
+        Access, Disruption, Monitoring, Placement, PodOverrides, Rollout, Scaling, StomatonServiceSpec,
+    },
 };
 
 /// How many pods, where, and how they are replaced: checked.

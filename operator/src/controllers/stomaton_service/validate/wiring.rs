@@ -142,7 +142,10 @@ fn check_paths(spec: &StomatonServiceSpec) -> Result<(), Summary> {
         }
         let path = volume.mount_path.as_str();
         if path.split('/').any(|part| matches!(part, "." | "..")) {
-            return Err(invalid(format!("the path of volume {} has a `.` or `..`: leave it out", volume.name)));
+            return Err(invalid(format!(
+                "the path of volume {} has a `.` or `..`: leave it out",
+                volume.name
+            )));
         }
         if let Some(own) = OWN_DIRECTORIES.iter().find(|own| within(path, own) || within(own, path)) {
             return Err(invalid(format!(
