@@ -147,12 +147,15 @@ where
     Some(ObjectRef::new(name).within(&child.namespace()?))
 }
 
-/// What the pods of a Deployment say for themselves; `key` is the label that they and the Deployment share.
+/// What the pods of a Deployment say for themselves; `key` is the label that they and the Deployment share. It comes
+/// from the API server's memory, which may be a moment behind: a change of a pod brings the next pass.
 async fn pod_words(ctx: &Context, deployment: &Deployment, key: &str) -> Result<Option<String>, api::Error> {
     let namespace = deployment.namespace().unwrap_or_default();
     let owner = deployment.labels().get(key).cloned().unwrap_or_default();
-    let (pods, selector) =
-        (ctx.namespaced::<Pod>(&namespace), ListParams::default().labels(&format!("{key}={owner}")));
+    let (pods, selector) = (
+        ctx.namespaced::<Pod>(&namespace),
+        ListParams::default().labels(&format!("{key}={owner}")).match_any(),
+    );
     let pods = api::read(|| format!("list the pods of {owner}"), pods.list(&selector)).await?;
     Ok(rollout::words(&pods.items))
 }

@@ -151,7 +151,7 @@ impl Reconcile for StomatonService {
     type Shared = Shared;
 
     // Deployments and their pods change in bursts, each of which is one thing to look at.
-    const DEBOUNCE: Duration = Duration::from_millis(50);
+    const DEBOUNCE: Duration = Duration::from_millis(100);
 
     fn reason(error: &Error) -> Reason {
         match error {

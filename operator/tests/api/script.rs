@@ -5,7 +5,10 @@
 
 use crate::world::{World, plan_body};
 use futures::{FutureExt, future::LocalBoxFuture};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Pod, Secret},
+};
 use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
@@ -59,8 +62,15 @@ where
 
 pub async fn create(world: &mut World) {
     world.fleet().await;
-    for (name, replicas) in [("shop", 1), ("cart", 2)] {
-        let spec = json!({"image": "fleet:1", "replicas": replicas});
+    world.create::<Secret>(json!({"metadata": {"name": "shop-keys"}, "stringData": {"key": "1"}})).await;
+    let shop = json!({
+        "image": "fleet:1",
+        "config": [{"path": "/etc/shop", "content": "a"}],
+        "dependsOn": [{"name": "cart"}],
+        "secretEnv": [{"name": "KEY", "secret": "shop-keys", "key": "key"}],
+    });
+    let cart = json!({"image": "fleet:1", "replicas": 2, "networkPolicy": {}, "serviceAuth": {}});
+    for (name, spec) in [("cart", cart), ("shop", shop)] {
         world.create::<StomatonService>(json!({"metadata": {"name": name}, "spec": spec})).await;
     }
     world.start_agents().await;
@@ -71,7 +81,9 @@ pub async fn create(world: &mut World) {
 
 async fn change(world: &mut World) {
     let env = json!([{"name": "GREETING", "value": "hello"}]);
-    patch::<StomatonService>(world, "shop", json!({"spec": {"image": "fleet:2", "env": env}})).await;
+    let config = json!([{"path": "/etc/shop", "content": "b"}]);
+    let spec = json!({"image": "fleet:2", "env": env, "config": config});
+    patch::<StomatonService>(world, "shop", json!({ "spec": spec })).await;
     ready::<StomatonService>(world, "shop").await;
     patch::<Gateway>(world, "edge", json!({"spec": {"diagnostics": {"responseHeader": true}}})).await;
     ready::<Gateway>(world, "edge").await;

@@ -18,8 +18,9 @@ const COUNTED: [&str; 3] = ["evidence", "observed", "waitsFor"];
 /// Keys whose values are of one object and one moment.
 const MOMENTARY: [&str; 6] =
     ["uid", "resourceVersion", "creationTimestamp", "managedFields", "clusterIPs", "selfLink"];
-/// Annotations that are made of UIDs, or of how often the deployment controller came by.
-const MADE: [&str; 1] = ["fleet.stomaton.com/applied"];
+/// Annotations that are made of UIDs or times, or of how often the deployment controller came by.
+const MADE: [&str; 3] =
+    ["fleet.stomaton.com/applied", "fleet.stomaton.com/secrets-hash", "fleet.stomaton.com/tokens"];
 
 /// The objects of a namespace by kind and name.
 pub type Snapshot = BTreeMap<String, Vec<Value>>;
@@ -135,6 +136,11 @@ impl Names {
             }
             if let Some(address) = object["status"]["podIP"].as_str() {
                 names.push((address.to_owned(), "ADDRESS-of-a-pod".to_owned()));
+            }
+            if kind == "Secret" {
+                for (key, value) in object["data"].as_object().into_iter().flatten() {
+                    names.push((text(value), format!("SECRET-for-{key}")));
+                }
             }
             if kind == "EdgeConfig" {
                 for route in object["spec"]["routes"].as_array().into_iter().flatten() {

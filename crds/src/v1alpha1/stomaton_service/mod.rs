@@ -137,7 +137,7 @@ pub struct StomatonServiceSpec {
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub depends_on: Vec<Dependency>,
-    /// Tokens for the calls of other services to this one: not supported yet, and refused.
+    /// Tokens by which the service knows who calls it. Left out: it asks nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_auth: Option<ServiceAuth>,
     /// Requests and limits of the container. Left out: 50m CPU and 64Mi of memory requested, 512Mi the limit.

@@ -7,10 +7,7 @@ pub mod tokens;
 
 use super::{
     Error,
-    build::{
-        tokens::asks,
-        wiring::{claim_name, files_name},
-    },
+    build::wiring::{claim_name, files_name},
     in_use::Around,
 };
 use crate::{api, apply::Record, context::Context};
@@ -98,7 +95,6 @@ pub async fn gather(
     let own = service_of(ctx, service, &namespace).await?;
     let deployment = deployment(ctx, service, &namespace).await?;
     let grants = grants::read(ctx, foreign(service, &namespace, &neighbours)).await?;
-    let asking = deployment.as_ref().is_some_and(asks);
     Ok(Gathered {
         external: None,
         children: recorded(own.as_ref()),
@@ -106,7 +102,7 @@ pub async fn gather(
         claims: claims(ctx, service, &namespace).await?,
         sources: sources::read(ctx, &namespace, names).await?,
         referred: referred(ctx, service, &neighbours).await?,
-        tokens: tokens::read(ctx, service, &neighbours, &grants, asking).await?,
+        tokens: tokens::read(ctx, service, &neighbours, &grants, deployment.as_ref()).await?,
         deployment,
         grants,
         neighbours,

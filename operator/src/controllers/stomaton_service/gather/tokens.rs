@@ -8,6 +8,7 @@ use crate::{
     context::Context,
     controllers::stomaton_service::{
         Error,
+        build::tokens::{asks, shows},
         gather::grants::Grants,
         tokens::{Given, Memory, Pair, Token, callers_name, file, tokens_name},
     },
@@ -34,6 +35,8 @@ pub struct Held {
     pub callers: BTreeMap<Key, Caller>,
     /// Those that the service may call and that ask for tokens, each with what it accepts from the service.
     pub callees: BTreeMap<Key, Option<Pair>>,
+    /// Those that it names and that are not there, or not at the moment, while its pods have tokens.
+    pub lost: BTreeSet<Key>,
     /// Namespaces whose Secrets the operator may not read.
     pub refused: BTreeSet<String>,
 }
@@ -47,15 +50,15 @@ pub struct Caller {
     pub deployment: Option<Deployment>,
 }
 
-/// Reads what matters to `service`; `asks` says whether its pods ask for tokens already.
+/// Reads what matters to `service`, whose pods are those of `deployment`.
 pub async fn read(
     ctx: &Context,
     service: &StomatonService,
     neighbours: &Neighbours,
     grants: &Grants,
-    asks: bool,
+    deployment: Option<&Deployment>,
 ) -> Result<Held, Error> {
-    let me = key(service);
+    let (me, asks) = (key(service), deployment.is_some_and(asks));
     let mut held = Held { now: Timestamp::now(), ..Held::default() };
     if service.spec.service_auth.is_some() {
         let secret = secret(ctx, &me.0, &callers_name(&me.1), &me.1, &mut held.refused).await?;
@@ -70,7 +73,11 @@ pub async fn read(
         .filter(|callee| neighbours.known.get(callee).is_some_and(|callee| callee.asks_for_tokens))
         .filter(|callee| grants.allow(&me.0, &callee.0, &callee.1))
         .collect();
-    if !callees.is_empty() {
+    if deployment.is_some_and(shows) {
+        let named = edges(service).map(|(callee, _)| callee);
+        held.lost = named.filter(|callee| !neighbours.known.contains_key(callee)).collect();
+    }
+    if !callees.is_empty() || !held.lost.is_empty() {
         let secret = secret(ctx, &me.0, &tokens_name(&me.1), &me.1, &mut held.refused).await?;
         held.shown = secret.as_ref().map(shown).unwrap_or_default();
     }

@@ -63,7 +63,8 @@ impl Judged {
 pub fn judge(service: &StomatonService, gathered: &Gathered) -> Judged {
     let held = &gathered.tokens;
     let mut judged = Judged::default();
-    if service.spec.service_auth.is_none() && held.callees.is_empty() {
+    let calls = !held.callees.is_empty() || !held.lost.is_empty();
+    if service.spec.service_auth.is_none() && !calls {
         return judged;
     }
     judged.say(
@@ -75,7 +76,7 @@ pub fn judge(service: &StomatonService, gathered: &Gathered) -> Judged {
     if let Some(auth) = &service.spec.service_auth {
         accept(service, gathered, auth, &mut judged);
     }
-    if !held.callees.is_empty() {
+    if calls {
         show(service, held, &mut judged);
     }
     let (own, _) = key(service);
@@ -197,7 +198,11 @@ fn show(service: &StomatonService, held: &Held, judged: &mut Judged) {
             }
         }
     }
-    judged.shows = Some(shows);
+    // Nobody is there to be called: that is no reason to replace pods.
+    for file in held.lost.iter().map(|callee| file(&own, callee)) {
+        shows.extend(held.shown.get(&file).map(|given| (file, given.clone())));
+    }
+    judged.shows = Some(shows).filter(|shows| !shows.is_empty() || !held.callees.is_empty());
     if !waiting.is_empty() {
         let message = format!("no pod starts or is replaced yet: {}", waiting.join("; "));
         judged.say(Truth::False, Reason::WaitingForTokens, message, true);
@@ -338,6 +343,18 @@ mod tests {
 
         let optional = service(json!({"dependsOn": [{"name": "db", "optional": true}]}));
         assert_eq!(judge(&optional, &calling(60, None)).hold, None);
+    }
+
+    #[test]
+    fn a_callee_that_is_gone_takes_no_pods_with_it() {
+        let given = Given { token: token(1), since: at(5) };
+        let mut gathered = held(50);
+        gathered.tokens.lost = [named("db")].into();
+        gathered.tokens.shown = [("db".to_owned(), given.clone())].into();
+        let judged = judge(&caller(), &gathered);
+        assert_eq!((judged.hold, judged.shows), (None, Some([("db".to_owned(), given)].into())));
+        gathered.tokens.shown.clear();
+        assert_eq!(judge(&caller(), &gathered).shows, None, "it never asked for tokens");
     }
 
     #[test]
