@@ -5,18 +5,18 @@
 //! included. The comparison repairs what others changed; the hash removes what we no longer want, which a comparison
 //! cannot see. What others add beside our fields (a sidecar, an annotation) is theirs, as server-side apply has it.
 //!
-//! Some differences no write can end: the API server drops what it takes for a default, a webhook puts its own value. A
-//! write that changed nothing is not made again ([`Idle`]).
+//! Some differences no write can end: the API server drops what it takes for a default, a webhook puts its own value. So
+//! what a write has made of an object counts as what was wanted, until the object or the wish changes ([`Settled`]).
 //!
 //! An object that has another owner, or none, is never adopted or patched.
 
 mod data;
-mod idle;
 mod prune;
+mod settled;
 
 pub use data::apply_data;
-pub use idle::Idle;
 pub use prune::{Kind, Record, prune};
+pub use settled::Settled;
 
 use crate::{api, context::Context, metrics::Verb};
 use k8s_openapi::NamespaceResourceScope;
@@ -155,25 +155,23 @@ where
         // Not forced: should somebody else make an object of that name right now, their fields stand.
         _ => (params, None),
     };
-    let (uid, before) = live.as_ref().map(|live| (live.uid(), live.resource_version())).unwrap_or_default();
     let hash = body["metadata"]["annotations"][keys::APPLIED].to_string();
     if let Some(live) = live {
-        if covers(&serde_json::to_value(&live).map_err(encode)?, &body)
-            || ctx.idle.has(uid.as_deref(), &hash, before.as_deref())
-        {
+        let (uid, version) = (live.uid(), live.resource_version());
+        if ctx.settled.has(uid.as_deref(), &hash, version.as_deref()) {
+            return Ok(live);
+        }
+        if covers(&serde_json::to_value(&live).map_err(encode)?, &body) {
+            ctx.settled.note(uid, hash, version);
             return Ok(live);
         }
         // The write is meant for the object that was read, not for one made anew under its name.
-        body["metadata"]["uid"] = Value::from(live.uid());
+        body["metadata"]["uid"] = Value::from(uid);
     }
     let patch = Patch::Apply(&body);
     let call = api.patch(&name, &params, &patch);
     let written = api::write::<K, _>(&ctx.metrics, Verb::Patch, &name, call).await?;
-    if let (Some(uid), Some(before)) = (uid, before)
-        && written.meta().resource_version.as_ref() == Some(&before)
-    {
-        ctx.idle.note(uid, hash, before);
-    }
+    ctx.settled.note(written.meta().uid.clone(), hash, written.resource_version());
     Ok(written)
 }
 

@@ -1,7 +1,7 @@
 //! What all parts of the operator share. One [`Context`] a process, made in [`crate::run`].
 
 use crate::{
-    apply::Idle, args::Settings, backoff::Backoff, edges::Edges, leader::Standing, metrics::Metrics,
+    apply::Settled, args::Settings, backoff::Backoff, edges::Edges, leader::Standing, metrics::Metrics,
     optional::Kinds, pulse::Pulse, watch::Watches,
 };
 use k8s_openapi::NamespaceResourceScope;
@@ -30,8 +30,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// Which objects are left alone for now.
     pub backoff: Backoff,
-    /// Writes that would change nothing.
-    pub idle: Idle,
+    /// Children that are known to be as wanted.
+    pub settled: Settled,
     /// What the operator was told.
     pub settings: Settings,
     /// What the edge pods serve.

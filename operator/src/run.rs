@@ -153,7 +153,7 @@ pub(crate) fn context(clients: Clients, settings: Settings, edges: Arc<Edges>) -
         pulse: Arc::default(),
         standing: Arc::default(),
         backoff: Backoff::default(),
-        idle: crate::apply::Idle::default(),
+        settled: crate::apply::Settled::default(),
         settings,
         edges,
         kinds: Arc::default(),

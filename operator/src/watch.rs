@@ -36,8 +36,9 @@ pub type Guarded<K> = DeserializeGuard<K>;
 
 /// Objects per page of a first list: a lower peak of memory than kube's 500.
 const PAGE: u32 = 100;
-/// A failing watch errs at least once a minute; one that has not for this long has recovered in silence.
-const RECOVERED: Duration = Duration::from_secs(120);
+/// A failing watch is tried again after ten seconds at most; one that has not failed for this long has recovered in
+/// silence: nothing has happened since that it could tell.
+const RECOVERED: Duration = Duration::from_secs(20);
 
 /// How the watches fare, for `/readyz`.
 #[derive(Debug, Default)]
@@ -179,6 +180,20 @@ where
 {
     let config = watcher::Config::default().labels(label);
     alone(ctx, by, ctx.watched::<PartialObjectMeta<K>>(), config).touched_objects()
+}
+
+/// As [`metadata`], with a store.
+pub fn metadata_kept<K>(
+    ctx: &Context,
+    by: &str,
+) -> (Store<PartialObjectMeta<K>>, impl Stream<Item = watcher::Result<PartialObjectMeta<K>>> + Send + use<K>)
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store::<PartialObjectMeta<K>>();
+    let events = alone(ctx, by, ctx.watched::<PartialObjectMeta<K>>(), watcher::Config::default());
+    (store, events.reflect(writer).touched_objects())
 }
 
 /// All objects of a kind, as metadata: they come at every change and when deleted.

@@ -25,7 +25,7 @@ use futures::{
     stream,
 };
 use gather::{
-    Gathered,
+    Cached, Gathered,
     neighbours::{self, Key, Neighbours},
     sources::named,
 };
@@ -98,6 +98,7 @@ const LEAVING: Duration = Duration::from_secs(5);
 pub struct Shared {
     known: kinds::Children,
     store: Store<Guarded<StomatonService>>,
+    services: Store<PartialObjectMeta<Service>>,
     watching: Watching,
     news: UnboundedSender<News>,
     written: Written,
@@ -137,6 +138,14 @@ impl Shared {
         self.watching.keep(|namespace| {
             all.iter().any(|o| o.namespace().as_deref() == Some(namespace) && o.uid() != gone.uid())
         });
+    }
+
+    /// The Service of `service` as far as passes need it while it is as wanted; none when it must be read.
+    fn settled(&self, ctx: &Context, service: &StomatonService) -> Option<Service> {
+        let key = ObjectRef::new(&service.name_any()).within(&service.namespace()?);
+        let metadata = self.services.get(&key)?.metadata.clone();
+        let known = ctx.settled.knows(metadata.uid.as_deref(), metadata.resource_version.as_deref());
+        known.then(|| Service { metadata, ..Service::default() })
     }
 
     /// The services around `service`, as they were heard of last.
@@ -232,7 +241,8 @@ async fn pass(service: &StomatonService, ctx: &Context, shared: &Shared) -> Resu
         Finish::Done if service.metadata.deletion_timestamp.is_some() => return Ok(None),
         Finish::Done => Vec::new(),
     };
-    let gathered = gather::gather(ctx, service, shared.neighbours(service), around).await?;
+    let cached = Cached { neighbours: shared.neighbours(service), service: shared.settled(ctx, service) };
+    let gathered = gather::gather(ctx, service, cached, around).await?;
     let (outcome, findings, again) = match validate::validate(service, &gathered) {
         Ok(Validated::Deployed(wanted)) => {
             let (findings, again) = (wanted.findings(), wanted.tokens.again);
@@ -281,8 +291,9 @@ pub async fn run(ctx: Arc<Context>, stop: Stop) {
     let (news, heard) = mpsc::unbounded();
     let (known, changes) = kinds::watch(&ctx, BY);
     let (of_gateways, of_plans, of_weights) = (store.clone(), store.clone(), store.clone());
+    let (kept, services_of_all) = watch::metadata_kept::<Service>(&ctx, BY);
     let (watching, written) = (Watching::default(), Written::default());
-    let shared = Shared { known, store: store.clone(), watching, news, written };
+    let shared = Shared { known, store: store.clone(), services: kept, watching, news, written };
     let told = heard.flat_map(move |news| stream::iter(concerned_by(&using, &news)));
     let controller = Controller::for_stream(services, store)
         .reconcile_all_on(ctx.kinds.changes())
@@ -295,7 +306,7 @@ pub async fn run(ctx: Arc<Context>, stop: Stop) {
             waiting(&of_weights, &weights)
         })
         // All Services, not ours alone: an External service may refer to any.
-        .watches_stream(watch::metadata::<Service>(&ctx, BY), move |service| concerned(&referring, &service))
+        .watches_stream(services_of_all, move |service| concerned(&referring, &service))
         .owns_stream(watch::children::<NetworkPolicy>(&ctx, BY, keys::SERVICE))
         // Data that stays has no owner, but our label.
         .watches_stream(watch::children::<PersistentVolumeClaim>(&ctx, BY, keys::SERVICE), |claim| {

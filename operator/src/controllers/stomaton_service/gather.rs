@@ -33,7 +33,7 @@ use stomaton_crds::{
 pub struct Gathered {
     /// The Service that an External one names, if it exists.
     pub external: Option<Service>,
-    /// Its own Service as it is.
+    /// Its own Service as it is; without its spec when that is known to be as wanted.
     pub service: Option<Service>,
     /// The children that the operator may have made, as its Service says.
     pub children: Record,
@@ -75,13 +75,22 @@ impl Gathered {
     }
 }
 
-/// Reads what `service` refers to; `neighbours` are the services around it, `around` is what else is.
+/// What caches say.
+pub struct Cached {
+    /// The services around it.
+    pub neighbours: Neighbours,
+    /// Its own Service without its spec, when that is known to be as wanted.
+    pub service: Option<Service>,
+}
+
+/// Reads what `service` refers to, beside what caches say; `around` is what else is around it.
 pub async fn gather(
     ctx: &Context,
     service: &StomatonService,
-    neighbours: Neighbours,
+    cached: Cached,
     around: Around,
 ) -> Result<Gathered, Error> {
+    let neighbours = cached.neighbours;
     let namespace = service.namespace().unwrap_or_default();
     if service.spec.role == Role::External {
         let external = external(ctx, service, &namespace).await?;
@@ -92,7 +101,10 @@ pub async fn gather(
         // Not for what is in it: whether the operator may look.
         names.insert((Kind::ConfigMap, files_name(&service.name_any(), &service.spec.config)));
     }
-    let own = service_of(ctx, service, &namespace).await?;
+    let own = match cached.service {
+        Some(settled) => Some(settled),
+        None => service_of(ctx, service, &namespace).await?,
+    };
     let deployment = deployment(ctx, service, &namespace).await?;
     let grants = grants::read(ctx, foreign(service, &namespace, &neighbours)).await?;
     Ok(Gathered {
