@@ -61,8 +61,11 @@ async fn fifty_weight_changes_and_a_rollback_lose_nothing() {
         traffic.reaches(REQUESTS, Duration::from_secs(180)).await?;
 
         let records = traffic.finish().await?;
-        let report = report(&Evidence { records: &records, status: &status }, edges);
+        let evidence = Evidence { records: &records, status: &status };
+        let report = report(&evidence, edges);
         println!("{report}\n{}", report.write()?.display());
+        // A number of lost requests explains nothing.
+        evidence.nothing_lost()?;
         let broken = report.broken();
         if broken.is_empty() { Ok(()) } else { Err(Error::Broken(broken.join("; "))) }
     })

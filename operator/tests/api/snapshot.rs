@@ -137,6 +137,12 @@ impl Names {
             if let Some(address) = object["status"]["podIP"].as_str() {
                 names.push((address.to_owned(), "ADDRESS-of-a-pod".to_owned()));
             }
+            // Its name is a hash of pods whose variables name the namespace.
+            if kind == "ControllerRevision"
+                && let Some(service) = meta["labels"]["fleet.stomaton.com/service"].as_str()
+            {
+                names.push((name.clone(), format!("REVISION-{}-of-{service}", object["revision"])));
+            }
             if kind == "Secret" {
                 for (key, value) in object["data"].as_object().into_iter().flatten() {
                     names.push((text(value), format!("SECRET-for-{key}")));
