@@ -46,6 +46,12 @@ pub async fn take(world: &World) -> Snapshot {
     let mut snapshot = Snapshot::new();
     for mut object in objects {
         let managers = managers(&object);
+        if !text(&object["apiVersion"]).starts_with("fleet.stomaton.com/") {
+            // How often a child was written is how it came to be what it is; people's own objects are written by them.
+            for (part, count) in [("metadata", "generation"), ("status", "observedGeneration")] {
+                object[part].as_object_mut().map(|fields| fields.remove(count));
+            }
+        }
         names.apply(&mut object);
         object["metadata"]["managers"] = managers;
         let key = format!("{} {}", text(&object["kind"]), text(&object["metadata"]["name"]));
@@ -182,6 +188,13 @@ impl Names {
                         value.as_array_mut().into_iter().flatten().for_each(|entry| {
                             entry.as_object_mut().map(|entry| entry.remove("message"));
                         });
+                    }
+                    if key == "conditions" {
+                        // They are told apart by their types; their order is that in which they first came.
+                        value
+                            .as_array_mut()
+                            .into_iter()
+                            .for_each(|all| all.sort_by_key(|c| text(&c["type"])));
                     }
                     self.apply(&mut value);
                     map.insert(self.replaced(&key), value);
