@@ -18,7 +18,7 @@ pub use data::apply_data;
 pub use prune::{Kind, Record, prune};
 pub use settled::Settled;
 
-use crate::{api, context::Context, metrics::Verb};
+use crate::{api, context::Context, hex::hex, metrics::Verb};
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Resource, ResourceExt,
@@ -211,8 +211,7 @@ fn standing<K: Resource<DynamicType = ()>>(wanted: &K, live: Option<&K>) -> Stan
 /// `wanted` with the hash of itself among its annotations.
 fn with_hash(mut wanted: Value) -> Value {
     let hash = Sha256::digest(wanted.to_string());
-    let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    wanted["metadata"]["annotations"][keys::APPLIED] = Value::from(hash);
+    wanted["metadata"]["annotations"][keys::APPLIED] = Value::from(hex(&hash[..8]));
     wanted
 }
 

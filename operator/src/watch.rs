@@ -116,10 +116,7 @@ where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
     K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let (store, writer) = reflector::store::<Guarded<K>>();
-    let events = alone(ctx, by, ctx.watched::<Guarded<K>>(), watcher::Config::default());
-    let changed = predicates::generation.combine(predicates::finalizers);
-    (store, events.reflect(writer).applied_objects().predicate_filter(changed, Default::default()))
+    main_heard(ctx, by, |_| {})
 }
 
 /// As [`main`], for who must know of every change, of a status too: `heard` is told of each event after the store.

@@ -2,8 +2,8 @@
 //! always there, written before the children are: so a crash at any moment leaves none behind. I/O: one read and one
 //! delete of each child that is to go, and of no other.
 //!
-//! For files, tokens, data and policies of a StomatonService: a record needs no watch of ConfigMaps, which the operator may not
-//! have. Its other children are found in the caches of watches, see the controller's `kinds`.
+//! For files, tokens, data and policies of a StomatonService: a record needs no watch of ConfigMaps and Secrets, which
+//! the operator may not have. Its other children are found in the caches of watches, see the controller's `kinds`.
 
 use crate::{api, context::Context, metrics::Verb};
 use k8s_openapi::{

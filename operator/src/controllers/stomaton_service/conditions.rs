@@ -25,15 +25,12 @@ pub fn status(
     let mut conditions = all(service, &old, outcome, failed_revision.as_deref(), in_use, now);
     conditions.extend(further(&old.conditions, findings, observed_generation, now));
     match outcome {
-        // What was known of the pods is still the best there is.
-        Outcome::Failed(_) => StomatonServiceStatus { observed_generation, conditions, ..old },
-        Outcome::Leaving(_) => StomatonServiceStatus { observed_generation, conditions, ..old },
-        // What runs still runs: a spec that is wrong stops nothing.
-        Outcome::Known(_) if service.spec.role != Role::External => {
-            StomatonServiceStatus { observed_generation, conditions, ..old }
-        }
-        Outcome::Known(_) => {
+        Outcome::Known(_) if service.spec.role == Role::External => {
             StomatonServiceStatus { observed_generation, conditions, ..StomatonServiceStatus::default() }
+        }
+        // What was known of the pods is still the best there is: a spec that is wrong stops nothing.
+        Outcome::Failed(_) | Outcome::Leaving(_) | Outcome::Known(_) => {
+            StomatonServiceStatus { observed_generation, conditions, ..old }
         }
         Outcome::External { url } => StomatonServiceStatus {
             observed_generation,

@@ -11,6 +11,7 @@ use crate::{
     api, apply as children,
     context::Context,
     controllers::{meta::Family, rollout},
+    hex::hex,
     metrics::Verb,
 };
 use k8s_openapi::{
@@ -54,8 +55,7 @@ pub fn name(service: &str, template: &PodTemplateSpec) -> String {
         annotations.retain(|key, _| !HASHES.contains(&key.as_str()));
     }
     let text = json!(template).to_string();
-    let hash: String = Sha256::digest(text).iter().take(5).map(|byte| format!("{byte:02x}")).collect();
-    format!("{service}-{hash}")
+    format!("{service}-{}", hex(&Sha256::digest(text)[..5]))
 }
 
 /// `template` with the hashes of `now`: its pods start with the Secrets of today.

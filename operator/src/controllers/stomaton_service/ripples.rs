@@ -1,11 +1,11 @@
 //! Takes what happens to StomatonServices; gives those that must look again because of it: whoever depends on one
 //! whose readiness or address changed, and whoever an edge leads to that came or went. Pure.
 
-use super::gather::neighbours::{Key, edges, key};
+use super::gather::neighbours::{Key, edges, is_ready, key};
 use crate::watch::Guarded;
 use kube::{ResourceExt, runtime::watcher::Event};
 use std::collections::{BTreeMap, BTreeSet};
-use stomaton_crds::{conditions::Type, v1alpha1::StomatonService};
+use stomaton_crds::v1alpha1::StomatonService;
 
 /// What others see of a service.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,13 +106,10 @@ fn named(object: &Guarded<StomatonService>) -> Key {
 }
 
 fn seen(service: &StomatonService) -> Seen {
-    let status = service.status.as_ref();
-    let ready = status
-        .is_some_and(|s| s.conditions.iter().any(|c| c.type_ == Type::Ready.as_str() && c.status == "True"));
     let leaving = service.metadata.deletion_timestamp.is_some();
-    let url = status.and_then(|status| status.url.clone());
+    let url = service.status.as_ref().and_then(|status| status.url.clone());
     Seen {
-        face: (service.metadata.generation, ready, leaving, url),
+        face: (service.metadata.generation, is_ready(service), leaving, url),
         edges: edges(service).map(|(key, _)| key).collect(),
     }
 }

@@ -11,7 +11,8 @@
 //! and then Steady again, with B for A. The first token is given at once: a caller without one is refused as well. A
 //! caller that is none any more is accepted for one more `overlap`: its pods may not be gone yet.
 
-use super::{build::wiring::hex, gather::neighbours::Key};
+use super::gather::neighbours::Key;
+use crate::hex::hex;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;

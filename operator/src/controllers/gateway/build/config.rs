@@ -4,6 +4,7 @@
 //! vanished keeps its last known address; a target that vanished leaves the route on its safe side. Both are said.
 
 use super::super::{Problems, gather::Gathered, validate::Valid};
+use crate::hex::hex;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
@@ -197,7 +198,7 @@ fn epoch(Claim { plan, route }: Claim<'_>) -> i64 {
 fn key(backend: &BackendRef) -> String {
     let port = backend.port.map_or_else(String::new, |port| port.to_string());
     let hash = Sha256::digest(format!("{}:{port}", backend.name));
-    hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash[..8])
 }
 
 /// Where a backend answers: address and port of its Service, which never change while the Service lives.

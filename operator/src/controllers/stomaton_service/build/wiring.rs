@@ -1,8 +1,11 @@
 //! What the pods of a service are given, as parts of the pod and as further children: variables, files, data. Pure.
 
-use crate::controllers::{
-    meta::Family,
-    stomaton_service::validate::{Deployed, wiring::Wiring},
+use crate::{
+    controllers::{
+        meta::Family,
+        stomaton_service::validate::{Deployed, wiring::Wiring},
+    },
+    hex::hex,
 };
 use k8s_openapi::{
     api::core::v1::{
@@ -200,9 +203,4 @@ pub fn hashes(wanted: &Deployed) -> BTreeMap<String, String> {
         hashes.insert(keys::CONFIG_HASH.to_owned(), hash[..16].to_owned());
     }
     hashes
-}
-
-/// Bytes as text.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

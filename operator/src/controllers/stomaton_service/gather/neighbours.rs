@@ -87,14 +87,18 @@ fn needs(service: &StomatonService) -> impl Iterator<Item = Key> + '_ {
     edges(service).filter(|(_, optional)| !optional).map(|(key, _)| key)
 }
 
+/// Whether `service` says that it is Ready.
+pub fn is_ready(service: &StomatonService) -> bool {
+    let conditions = service.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|c| c.type_ == Type::Ready.as_str() && c.status == "True")
+}
+
 fn neighbour(service: &StomatonService) -> Neighbour {
     let (spec, namespace) = (&service.spec, service.namespace().unwrap_or_default());
     let status = service.status.as_ref();
-    let ready = status
-        .is_some_and(|s| s.conditions.iter().any(|c| c.type_ == Type::Ready.as_str() && c.status == "True"));
     Neighbour {
         role: spec.role,
-        ready: ready && service.metadata.deletion_timestamp.is_none(),
+        ready: is_ready(service) && service.metadata.deletion_timestamp.is_none(),
         url: match spec.role {
             Role::External => status.and_then(|s| s.url.clone()),
             _ => Some(validate::url(&service.name_any(), &namespace, spec.port)),

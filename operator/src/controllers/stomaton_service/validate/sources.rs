@@ -1,9 +1,12 @@
 //! Takes what a service needs of Secrets and ConfigMaps and what was found; gives hashes of what is used, the condition
 //! on it, and whether pods can be made. Pure.
 
-use crate::controllers::stomaton_service::gather::{
-    Gathered,
-    sources::{Kind, Source, Sources},
+use crate::{
+    controllers::stomaton_service::gather::{
+        Gathered,
+        sources::{Kind, Source, Sources},
+    },
+    hex::hex,
 };
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -161,7 +164,7 @@ fn hash(uses: &BTreeSet<Use>, kind: Kind, sources: &Sources) -> Option<String> {
             hash.update(part);
         }
     }
-    Some(hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    Some(hex(&hash.finalize()[..8]))
 }
 
 #[cfg(test)]
