@@ -121,7 +121,7 @@ impl<'a> Traffic<'a> {
     /// Starts load pods, and replaces some until each of the fleet's edge pods is met by at least one. The total rate
     /// is that of the mix all the while.
     pub async fn start(fleet: &Fleet<'a>, mix: Mix) -> Result<Self, Error> {
-        let mut traffic = Self::idle(fleet.namespace, fleet.address().await?, mix);
+        let mut traffic = Self::toward(fleet.namespace, fleet.address().await?, mix).await?;
         let edge_pods = fleet.edge_pods().await?;
         for number in 0..traffic.mix.pods {
             traffic.add(number).await?;
@@ -139,11 +139,7 @@ impl<'a> Traffic<'a> {
 
     /// Starts load pods that send straight to a service.
     pub async fn straight(service: &Service<'a>, mix: Mix) -> Result<Self, Error> {
-        let mut traffic = Self::idle(service.namespace, service.address().await?, mix);
-        // Nodes learn of new endpoints a moment after the API server says that they are ready. That moment is nobody's
-        // loss, so it belongs to a pod whose records are thrown away.
-        let (first, ()) = traffic.send(0, answered).await?;
-        traffic.empty(&first).await?;
+        let mut traffic = Self::toward(service.namespace, service.address().await?, mix).await?;
         for number in 0..traffic.mix.pods {
             let (control, ()) = traffic.send(number, answered).await?;
             traffic.senders.push(Sender { number, control, edge: None });
@@ -151,8 +147,16 @@ impl<'a> Traffic<'a> {
         Ok(traffic)
     }
 
-    fn idle(namespace: &'a Namespace<'a>, address: String, mix: Mix) -> Self {
-        Self { namespace, address, mix, senders: Vec::new(), retired: Vec::new(), started: 0 }
+    /// No load yet, but an address that answers. Nodes learn of new endpoints a moment after the API server says that
+    /// they are ready, and refuse connections until then. That moment is nobody's loss, so it belongs to a pod whose
+    /// records are thrown away.
+    async fn toward(namespace: &'a Namespace<'a>, address: String, mix: Mix) -> Result<Self, Error> {
+        let mut traffic =
+            Self { namespace, address, mix, senders: Vec::new(), retired: Vec::new(), started: 0 };
+        let (first, ()) = traffic.send(0, answered).await?;
+        traffic.empty(&first).await?;
+        traffic.started = 0;
+        Ok(traffic)
     }
 
     fn missing<'e>(&self, edge_pods: &'e [String]) -> Option<&'e String> {
