@@ -1,5 +1,5 @@
-//! Reads a configuration the way NGINX's own tokenizer does (`ngx_conf_read_token`), so that tests can show that
-//! the text means the tree it was made from. Pure; used by tests only.
+//! Reads a configuration the way NGINX's own tokenizer does (`ngx_conf_read_token`), to show that a text means the
+//! tree it was made from. Pure.
 
 /// A statement, as NGINX sees it: words, and a block if there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]

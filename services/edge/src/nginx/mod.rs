@@ -4,12 +4,13 @@
 //! - [`checked`]: every string of the object parsed into a type of its own, bad routes left out
 //! - `routing`: which route answers which host, path and method
 //! - `build`: the tree of directives
-//! - `tree`, `encode`: the only way to text; `lex` reads it back in tests
+//! - `tree`, `encode`: the only way to text
+//! - `lex`, `gate`: the text is read back, and handed out only if it means its tree and says nothing unusual
 
 mod build;
 mod checked;
 mod encode;
-#[cfg(test)]
+mod gate;
 mod lex;
 mod routing;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tests;
 mod tree;
 
 pub use checked::Dropped;
+pub use gate::GateError;
 pub use tree::DataError;
 
 use crate::{control::Version, names::NameError, names::PodName};
@@ -64,11 +66,16 @@ pub enum RenderError {
     /// The pod's own name.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// The text says something that it should not. A fault of this program; the configuration before stays.
+    #[error("what was rendered failed its own check, so NGINX does not get it: {0}")]
+    Gate(#[from] GateError),
 }
 
 /// Renders `spec`.
 pub fn render(spec: &EdgeConfigSpec, settings: &Settings) -> Result<Rendered, RenderError> {
     let (checked, dropped) = checked::check(spec)?;
     let tree = build::build(&checked, settings)?;
-    Ok(Rendered { text: encode::encode(&tree), dropped })
+    let text = encode::encode(&tree);
+    gate::pass(&tree, &text)?;
+    Ok(Rendered { text, dropped })
 }

@@ -1,0 +1,312 @@
+//! The last look at a configuration before NGINX sees it: the text means the tree it was made from, and holds nothing
+//! but the directives, contexts and forms that this program has a use for. Whatever was forgotten on the way here, a
+//! configuration that says more than it should is never written. Pure.
+
+use super::lex::{Statement, lex};
+use super::tree::{Arg, Head, Node, Part, Text};
+
+/// Why a configuration is not handed out. None of these can happen as long as the program is right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GateError {
+    /// The lexer's words.
+    #[error("it cannot be read: {0}")]
+    Unreadable(String),
+    /// Something of somebody's became syntax.
+    #[error("it does not mean what it was made from")]
+    NotTheTree,
+    /// A directive that is never rendered, or not there.
+    #[error("`{directive}` has no place in {context}")]
+    NotAllowed {
+        /// The directive, or the first characters of what stands where one should.
+        directive: String,
+        /// Where it stood.
+        context: &'static str,
+    },
+    /// An allowed directive with arguments that it never has.
+    #[error("`{0}` has a form that is never rendered")]
+    Form(String),
+}
+
+/// Whether `text`, which was made from `tree`, may be handed to NGINX.
+pub(super) fn pass(tree: &[Node], text: &str) -> Result<(), GateError> {
+    let read = lex(text).map_err(GateError::Unreadable)?;
+    if read != statements(tree) {
+        return Err(GateError::NotTheTree);
+    }
+    read.iter().try_for_each(|statement| look(statement, Context::Main))
+}
+
+/// What NGINX has to read for it to mean `nodes`.
+pub(super) fn statements(nodes: &[Node]) -> Vec<Statement> {
+    nodes.iter().map(statement).collect()
+}
+
+fn statement(node: &Node) -> Statement {
+    let head = match &node.head {
+        Head::Name(name) => (*name).to_owned(),
+        Head::Key(key) => plain(key),
+    };
+    let args = node.args.iter().map(|arg| match arg {
+        Arg::Word(word) => (*word).to_owned(),
+        Arg::Text(text) => plain(text),
+        Arg::Definition(variable) => format!("${variable}"),
+    });
+    Statement {
+        words: std::iter::once(head).chain(args).collect(),
+        block: node.block.as_deref().map(statements),
+    }
+}
+
+fn plain(text: &Text) -> String {
+    text.0.iter().fold(String::new(), |out, part| match part {
+        Part::Data(data) => out + data,
+        Part::Variable(variable) => format!("{out}${{{variable}}}"),
+    })
+}
+
+/// Where a directive stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Context {
+    Main,
+    Events,
+    Http,
+    Upstream,
+    Server,
+    Location,
+    If,
+    /// `map` and the like: keys and values instead of directives.
+    Table,
+}
+
+impl Context {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Main => "main",
+            Self::Events => "events",
+            Self::Http => "http",
+            Self::Upstream => "upstream",
+            Self::Server => "server",
+            Self::Location => "location",
+            Self::If => "if",
+            Self::Table => "a table",
+        }
+    }
+
+    /// The simple directives that may stand here.
+    fn simple(self) -> &'static [&'static str] {
+        match self {
+            Self::Main => &["error_log", "pid", "worker_processes", "worker_shutdown_timeout"],
+            Self::Events => &["worker_connections"],
+            Self::Http => HTTP,
+            Self::Upstream => &["keepalive", "keepalive_requests", "keepalive_timeout", "server"],
+            Self::Server => SERVER,
+            Self::Location => LOCATION,
+            Self::If => &["set"],
+            Self::Table => &[],
+        }
+    }
+
+    /// What is inside the block of `directive`; `None`: it has none here.
+    fn inside(self, directive: &str) -> Option<Self> {
+        match (self, directive) {
+            (Self::Main, "events") => Some(Self::Events),
+            (Self::Main, "http") => Some(Self::Http),
+            (Self::Http, "map" | "split_clients") => Some(Self::Table),
+            (Self::Http, "upstream") => Some(Self::Upstream),
+            (Self::Http, "server") => Some(Self::Server),
+            (Self::Server, "location") => Some(Self::Location),
+            (Self::Location, "if") => Some(Self::If),
+            _ => None,
+        }
+    }
+}
+
+const HTTP: &[&str] = &[
+    "access_log",
+    "client_body_temp_path",
+    "client_max_body_size",
+    "default_type",
+    "fastcgi_temp_path",
+    "keepalive_min_timeout",
+    "keepalive_requests",
+    "keepalive_timeout",
+    "log_format",
+    "map_hash_bucket_size",
+    "map_hash_max_size",
+    "proxy_temp_path",
+    "scgi_temp_path",
+    "server_tokens",
+    "uninitialized_variable_warn",
+    "uwsgi_temp_path",
+    "variables_hash_bucket_size",
+    "variables_hash_max_size",
+];
+
+const SERVER: &[&str] = &[
+    "access_log",
+    "add_header",
+    "default_type",
+    "http2",
+    "listen",
+    "proxy_buffer_size",
+    "proxy_buffers",
+    "proxy_busy_buffers_size",
+    "proxy_connect_timeout",
+    "proxy_hide_header",
+    "proxy_http_version",
+    "proxy_max_temp_file_size",
+    "proxy_next_upstream",
+    "proxy_read_timeout",
+    "proxy_send_timeout",
+    "proxy_set_header",
+];
+
+const LOCATION: &[&str] = &["access_log", "default_type", "proxy_pass", "return", "root", "set"];
+
+fn look(statement: &Statement, context: Context) -> Result<(), GateError> {
+    let directive = statement.words.first().map_or("", String::as_str);
+    let words: Vec<&str> = statement.words.iter().map(String::as_str).collect();
+    // NGINX reads words into a buffer of 4096 bytes.
+    if words.iter().any(|word| word.len() > 4000) || !has_known_form(context, &words) {
+        return Err(GateError::Form(directive.chars().take(64).collect()));
+    }
+    let inside = context.inside(directive);
+    let is_known = match &statement.block {
+        Some(_) => inside.is_some(),
+        None => context == Context::Table || context.simple().contains(&directive),
+    };
+    if !is_known {
+        let directive = directive.chars().take(64).collect();
+        return Err(GateError::NotAllowed { directive, context: context.name() });
+    }
+    let (Some(block), Some(inside)) = (&statement.block, inside) else { return Ok(()) };
+    block.iter().try_for_each(|statement| look(statement, inside))
+}
+
+/// What the dangerous ones among the allowed directives look like, and nothing else.
+fn has_known_form(context: Context, words: &[&str]) -> bool {
+    match (context, words) {
+        // A key with `~` is a regular expression, and these words are not keys at all.
+        (Context::Table, [key, _]) => {
+            !key.starts_with('~') && !matches!(*key, "include" | "hostnames" | "volatile")
+        }
+        (Context::Table, _) => false,
+        (_, ["error_log", rest @ ..]) => rest == ["stderr", "crit"],
+        (_, ["if", "(-f", path, ")"]) => path.starts_with('/'),
+        (_, ["if", ..]) => false,
+        (_, ["location", "=", path] | ["location", path]) => path.starts_with('/'),
+        (_, ["location", ..]) => false,
+        (_, ["proxy_pass", to @ ..]) => to == ["http://${stomaton_backend}"],
+        (_, ["return", status, ..]) => matches!(*status, "200" | "404"),
+        (_, ["root", path]) => path.starts_with('/') && path.ends_with("/cur"),
+        (_, ["set", variable, _]) => matches!(*variable, "$stomaton_route" | "$stomaton_side"),
+        (_, ["return" | "root" | "set", ..]) => false,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tree::{Variable, block, line};
+    use super::*;
+
+    fn passes(tree: &[Node]) -> Result<(), GateError> {
+        pass(tree, &super::super::encode::encode(tree))
+    }
+
+    /// `node` in a location, where all that users can say ends up.
+    fn located(node: Node) -> Result<(), GateError> {
+        let location = block("location", [Text::fixed("/a").into()], vec![node]);
+        passes(&[block("http", [], vec![block("server", [], vec![location])])])
+    }
+
+    #[test]
+    fn what_is_rendered_passes() {
+        let target = Text::fixed("http://").var(Variable::named("stomaton_backend"));
+        assert_eq!(located(line("proxy_pass", [target.into()])), Ok(()));
+        assert_eq!(located(line("return", ["404".into()])), Ok(()));
+    }
+
+    #[test]
+    fn a_text_that_says_something_else_does_not() {
+        let tree = [line("pid", ["nginx.pid".into()])];
+        assert_eq!(pass(&tree, "pid nginx.pid;\n"), Ok(()));
+        assert_eq!(pass(&tree, "pid nginx.pid; pid x;"), Err(GateError::NotTheTree));
+        assert_eq!(pass(&tree, "pid;"), Err(GateError::NotTheTree));
+        assert!(matches!(pass(&tree, "pid nginx.pid; }"), Err(GateError::Unreadable(_))));
+    }
+
+    #[test]
+    fn directives_that_read_write_or_run_things_have_no_place_anywhere() {
+        let never = [
+            "alias",
+            "autoindex",
+            "env",
+            "include",
+            "js_content",
+            "load_module",
+            "lua_package_path",
+            "perl",
+            "proxy_store",
+            "ssl_engine",
+            "user",
+            "working_directory",
+            "lock_file",
+        ];
+        for name in never {
+            let refused = |context| Err(GateError::NotAllowed { directive: name.to_owned(), context });
+            assert_eq!(located(line(name, ["x".into()])), refused("location"));
+            assert_eq!(passes(&[line(name, ["x".into()])]), refused("main"));
+            assert_eq!(passes(&[block("http", [], vec![line(name, ["x".into()])])]), refused("http"));
+        }
+    }
+
+    #[test]
+    fn a_directive_in_the_wrong_place_does_not_pass() {
+        let refused = located(line("error_log", ["stderr".into(), "crit".into()]));
+        assert_eq!(
+            refused,
+            Err(GateError::NotAllowed { directive: "error_log".into(), context: "location" })
+        );
+        let nested = block("location", [Text::fixed("/b").into()], vec![]);
+        assert!(matches!(located(nested), Err(GateError::NotAllowed { .. })));
+    }
+
+    #[test]
+    fn an_allowed_directive_in_an_unknown_form_does_not_pass() {
+        let forms = [
+            line("proxy_pass", [Text::fixed("http://169.254.169.254/").into()]),
+            line("proxy_pass", [Text::fixed("http://").var(Variable::named("http_x")).into()]),
+            line("set", [Arg::Definition(Variable::named("args")), "x".into()]),
+            line("return", ["301".into(), Text::fixed("http://evil/").into()]),
+            line("root", ["/etc".into()]),
+            block("if", ["($http_x)".into()], vec![]),
+        ];
+        for form in forms {
+            assert!(matches!(located(form.clone()), Err(GateError::Form(_))), "{form:?}");
+        }
+        let error_log = line("error_log", ["/tmp/x".into(), "debug".into()]);
+        assert_eq!(passes(&[error_log]), Err(GateError::Form("error_log".into())));
+        let expression = block("location", ["~".into(), "^/a".into()], vec![]);
+        let server = block("server", [], vec![expression]);
+        assert_eq!(passes(&[block("http", [], vec![server])]), Err(GateError::Form("location".into())));
+    }
+
+    #[test]
+    fn a_table_has_plain_keys_only() {
+        for key in ["~^a", "include", "volatile", "hostnames"] {
+            let map = block(
+                "map",
+                [Variable::named("host").into(), Arg::Definition(Variable::named("x"))],
+                vec![super::super::tree::entry(Text::fixed(key), Text::fixed("1"))],
+            );
+            assert_eq!(passes(&[block("http", [], vec![map])]), Err(GateError::Form(key.into())));
+        }
+    }
+
+    #[test]
+    fn a_word_longer_than_the_buffer_of_nginx_does_not_pass() {
+        let long = Text::data(&"x".repeat(2048)).and_then(|t| t.and(&"y".repeat(2048))).unwrap();
+        assert!(matches!(located(line("return", ["200".into(), long.into()])), Err(GateError::Form(_))));
+    }
+}
