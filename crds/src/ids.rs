@@ -12,10 +12,20 @@ use std::fmt::Write;
 /// target, for a route that is in a plan.
 pub fn route_id(name: &str, matches: &RouteMatch, moves: Option<(&str, &BackendRef)>) -> String {
     let port = |t: &BackendRef| t.port.map_or_else(String::new, |p| p.to_string());
-    let mut parts = vec![name.to_owned(), matches.path_prefix.clone()];
+    // A prefix begins with `/`, so no exact path looks like one.
+    let exact = matches.path.as_ref().map(|path| format!("={path}"));
+    let path = exact.or_else(|| matches.path_prefix.clone()).unwrap_or_default();
+    let mut parts = vec![name.to_owned(), path];
     parts.push(sorted(&matches.hosts));
     parts.push(sorted(&matches.methods.iter().map(ToString::to_string).collect::<Vec<_>>()));
-    parts.push(moves.map_or_else(String::new, |(plan, t)| format!("{plan}:{}:{}", t.name, port(t))));
+    let rewrite = |t: &BackendRef| t.rewrite.as_ref().map_or_else(String::new, |path| format!(":{path}"));
+    parts.push(
+        moves.map_or_else(String::new, |(plan, t)| format!("{plan}:{}:{}{}", t.name, port(t), rewrite(t))),
+    );
+    if !matches.headers.is_empty() {
+        let headers = matches.headers.iter().map(|h| format!("{}={}", h.name, h.value));
+        parts.push(sorted(&headers.collect::<Vec<_>>()));
+    }
     digest(&parts)
 }
 
@@ -49,21 +59,33 @@ fn digest(parts: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::v1alpha1::Method;
+    use crate::v1alpha1::{HeaderMatch, Method};
 
     fn route(methods: Vec<Method>) -> RouteMatch {
-        RouteMatch { path_prefix: "/api".into(), methods, ..RouteMatch::default() }
+        RouteMatch { path_prefix: Some("/api".into()), methods, ..RouteMatch::default() }
     }
 
     #[test]
     fn an_edited_match_or_target_or_plan_is_another_route() {
-        let backend = |name: &str| BackendRef { name: name.into(), port: None };
+        let backend = |name: &str| BackendRef { name: name.into(), port: None, rewrite: None };
         let id = route_id("r", &route(vec![]), Some(("plan", &backend("content"))));
         assert_eq!(id.len(), 16);
         assert_ne!(id, route_id("r", &route(vec![Method::GET]), Some(("plan", &backend("content")))));
         assert_ne!(id, route_id("r", &route(vec![]), Some(("plan", &backend("content-v2")))));
         assert_ne!(id, route_id("r", &route(vec![]), Some(("plan made anew", &backend("content")))));
         assert_ne!(id, route_id("r", &route(vec![]), None));
+        let elsewhere = BackendRef { rewrite: Some("/v2".into()), ..backend("content") };
+        assert_ne!(id, route_id("r", &route(vec![]), Some(("plan", &elsewhere))));
+    }
+
+    #[test]
+    fn every_part_of_a_match_counts() {
+        let exact = RouteMatch { path: Some("/api".into()), ..RouteMatch::default() };
+        let header = |value: &str| HeaderMatch { name: "x-version".into(), value: value.into() };
+        let with = |value| RouteMatch { headers: vec![header(value)], ..route(vec![]) };
+        let ids = [route(vec![]), exact, with("1"), with("2")].map(|matches| route_id("r", &matches, None));
+        let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
+        assert_eq!(distinct.len(), ids.len());
     }
 
     #[test]

@@ -97,6 +97,62 @@ fn a_path_has_one_meaning() {
     }
 }
 
+/// A Gateway that is right but for what `spec` says.
+fn edge(spec: Value) -> Gateway {
+    let mut whole = json!({ "defaultBackend": { "name": "monolith" } });
+    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    object("Gateway", "edge", whole)
+}
+
+/// A Gateway with one route that is right but for what `route` says.
+fn routed(route: Value) -> Gateway {
+    let mut whole = json!({ "name": "r", "match": { "pathPrefix": "/a" } });
+    whole.as_object_mut().unwrap().extend(route.as_object().unwrap().clone());
+    edge(json!({ "routes": [whole] }))
+}
+
+#[test]
+fn every_rule_of_a_route_refuses_and_says_why() {
+    let cases = [
+        (json!({ "match": {} }), "one of the two"),
+        (json!({ "match": { "pathPrefix": "/a", "path": "/a" } }), "one of the two"),
+        (json!({ "match": { "path": "/a/../b" } }), "'.' or '..'"),
+        (json!({ "match": { "path": "/a/" } }), "leave out the '/'"),
+        (json!({ "backend": { "name": "b", "rewrite": "/a//b" } }), "'.' or '..'"),
+        (json!({ "backend": { "name": "b", "rewrite": "/a/" } }), "leave out the '/'"),
+        (json!({ "timeouts": { "connect": "1ms" } }), "`connect` must be"),
+        (json!({ "timeouts": { "response": "2h" } }), "`response` must be"),
+        (json!({ "timeouts": { "idle": "25h" } }), "`idle` must be"),
+    ];
+    for (route, says) in cases {
+        let refused = words(validate_cel(&routed(route.clone())));
+        assert!(refused.contains(says), "{route}: {refused}");
+    }
+    for (spec, says) in [
+        (json!({ "defaultBackend": { "name": "m", "rewrite": "/x" } }), "goes with the backend of a route"),
+        (json!({ "hiddenPaths": ["/internal/"] }), "a hidden path has whole segments"),
+        (json!({ "hiddenPaths": ["/a/../b"] }), "a hidden path has whole segments"),
+    ] {
+        let refused = words(validate_cel(&edge(spec.clone())));
+        assert!(refused.contains(says), "{spec}: {refused}");
+    }
+}
+
+#[test]
+fn a_whole_route_is_accepted() {
+    let whole = json!({
+        "match": {
+            "path": "/a/b", "hosts": ["a.example"], "methods": ["GET"],
+            "headers": [{ "name": "x-version", "value": "2" }],
+        },
+        "backend": { "name": "rag", "port": 8004, "rewrite": "/internal/rag" },
+        "timeouts": { "connect": "250ms", "response": "1m30s", "idle": "24h" },
+        "maxBody": "64Mi", "webSocket": true, "serverSentEvents": true, "gzip": true,
+    });
+    assert_eq!(words(validate_cel(&routed(whole))), "");
+    assert_eq!(words(validate_cel(&edge(json!({ "hiddenPaths": ["/internal", "/.git"] })))), "");
+}
+
 #[test]
 fn a_deployed_service_has_an_image_and_an_external_one_a_reference() {
     let image = json!({ "image": "x" });

@@ -159,8 +159,7 @@ mod tests {
     use stomaton_crds::v1alpha1::{BackendRef, GatewaySpec};
 
     fn gateway() -> Gateway {
-        let spec =
-            serde_json::json!({ "defaultBackend": BackendRef { name: "monolith".into(), port: None } });
+        let spec = serde_json::json!({ "defaultBackend": BackendRef { name: "monolith".into(), port: None, rewrite: None } });
         Gateway::new("edge", serde_json::from_value::<GatewaySpec>(spec).unwrap())
     }
 

@@ -1,13 +1,13 @@
 //! `EdgeConfig`: the structure of one edge, as the operator compiled it. Written by the operator only, read by the
 //! agents of that edge. It changes rarely; weights are apart, in [`super::EdgeWeights`].
 
-use super::Method;
+use super::{HeaderMatch, Method, is_default};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Structure of one edge: backends by address, routes, salts. Has the name of its Gateway.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
     group = "fleet.stomaton.com",
     version = "v1alpha1",
@@ -39,6 +39,10 @@ pub struct EdgeConfigSpec {
     /// Key of the backend that answers what no route matches.
     #[schemars(length(max = 64))]
     pub default_backend: String,
+    /// Paths that are answered with 404, with everything below them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 256)))]
+    pub hidden_paths: Vec<String>,
     /// All routes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000))]
@@ -50,7 +54,7 @@ pub struct EdgeConfigSpec {
 }
 
 /// A route, compiled.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EdgeRoute {
     /// Identity: see [`crate::ids::route_id`].
@@ -66,19 +70,90 @@ pub struct EdgeRoute {
     /// Path prefix by whole segments, without a `/` at its end.
     #[schemars(length(min = 1, max = 256))]
     pub path_prefix: String,
+    /// Exactly that path, and nothing below it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub exact: bool,
     /// Methods; empty: every method.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 9))]
     pub methods: Vec<Method>,
+    /// Headers that a request must have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub headers: Vec<HeaderMatch>,
+    /// How its requests are handled.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub handling: EdgeHandling,
     /// Key of the backend on the safe side.
     #[schemars(length(max = 64))]
     pub safe: String,
+    /// Path that the safe side has in place of the route's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub safe_rewrite: Option<String>,
     /// Key of the backend that takes over, when the route is in a plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub target: Option<String>,
+    /// Path that the target has in place of the route's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub target_rewrite: Option<String>,
     /// Salt of the route's group and epoch: see [`crate::ids::salt`]. Only with a target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[0-9a-f]{16}$"))]
     pub salt: Option<String>,
+}
+
+/// How requests of a route are handled, whichever side answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeHandling {
+    /// Milliseconds until a connection to the backend stands.
+    #[serde(default = "connect_millis")]
+    #[schemars(range(min = 1, max = 60_000))]
+    pub connect_millis: i32,
+    /// Milliseconds that the backend may be silent.
+    #[serde(default = "silent_millis")]
+    #[schemars(range(min = 1, max = 86_400_000))]
+    pub silent_millis: i32,
+    /// Largest body of a request, in bytes.
+    #[serde(default = "max_body_bytes")]
+    #[schemars(range(min = 1, max = 10_737_418_240_i64))]
+    pub max_body_bytes: i64,
+    /// Whether a connection may become a WebSocket.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub web_socket: bool,
+    /// Whether answers are passed on byte by byte.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub unbuffered: bool,
+    /// Whether text is compressed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub gzip: bool,
+}
+
+fn connect_millis() -> i32 {
+    1_000
+}
+
+fn silent_millis() -> i32 {
+    30_000
+}
+
+fn max_body_bytes() -> i64 {
+    10 << 20
+}
+
+/// As requests are handled that no route matches.
+impl Default for EdgeHandling {
+    fn default() -> Self {
+        Self {
+            connect_millis: connect_millis(),
+            silent_millis: silent_millis(),
+            max_body_bytes: max_body_bytes(),
+            web_socket: false,
+            unbuffered: false,
+            gzip: false,
+        }
+    }
 }

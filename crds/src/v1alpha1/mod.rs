@@ -6,11 +6,11 @@ mod gateway;
 mod migration_plan;
 mod stomaton_service;
 
-pub use edge_config::{EdgeConfig, EdgeConfigSpec, EdgeRoute};
+pub use edge_config::{EdgeConfig, EdgeConfigSpec, EdgeHandling, EdgeRoute};
 pub use edge_weights::{EdgeWeights, EdgeWeightsSpec, RouteWeights};
 pub use gateway::{
-    Diagnostics, DroppedRoute, Engine, Gateway, GatewayService, GatewaySpec, GatewayStatus, Method,
-    PodStatus, Route, RouteMatch, ServiceType,
+    Diagnostics, DroppedRoute, Engine, Gateway, GatewayService, GatewaySpec, GatewayStatus, HeaderMatch,
+    Method, PodStatus, Route, RouteMatch, ServiceType, Timeouts,
 };
 pub use migration_plan::{
     Evidence, GatewayRef, Guard, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus, Phase, PlanRoute,
@@ -37,6 +37,31 @@ pub struct BackendRef {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<i32>,
+    /// Path that this Service has in place of the route's: with `/internal/rag`, a request for `/api/v1/rag/query` of a
+    /// route with the prefix `/api/v1/rag` is one for `/internal/rag/query`. Left out: paths stay as clients send them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), regex(pattern = PATH))]
+    #[x_kube(
+        validation = Rule::new(ONE_MEANING).message(ONE_MEANING_SAYS),
+        validation = Rule::new(WHOLE_SEGMENTS).message(WHOLE_SEGMENTS_SAYS)
+    )]
+    pub rewrite: Option<String>,
+}
+
+/// Pattern of a path, and of a prefix of one.
+pub(crate) const PATH: &str = r"^/[A-Za-z0-9._~/-]*$";
+/// Rule for every path.
+pub(crate) const ONE_MEANING: &str = "!self.contains('//') && !self.contains('/./') && !self.contains('/../') && !self.endsWith('/.') && !self.endsWith('/..')";
+pub(crate) const ONE_MEANING_SAYS: &str =
+    "a path has no empty, '.' or '..' segments: clients and proxies would not agree on what it means";
+/// Rule for every path.
+pub(crate) const WHOLE_SEGMENTS: &str = "self == '/' || !self.endsWith('/')";
+pub(crate) const WHOLE_SEGMENTS_SAYS: &str =
+    "leave out the '/' at the end: a prefix means whole segments anyway";
+
+/// For fields that are left out when they say nothing.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Pattern of a duration as people write it: `90s`, `1h30m`, `250ms`.

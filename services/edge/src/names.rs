@@ -74,6 +74,25 @@ checked!(
     is_prefix
 );
 
+checked!(
+    /// Name of a header, as it stands in the name of NGINX's variable for it.
+    HeaderName, "header name", "a-z, 0-9 and -, a letter first and no - last, at most 63",
+    |s| {
+        s.len() <= 63
+            && s.starts_with(|c: char| c.is_ascii_lowercase())
+            && !s.ends_with('-')
+            && s.bytes().all(is_label_byte)
+    }
+);
+checked!(
+    /// Value of a header.
+    HeaderValue, "header value", "1 to 128 of A-Z a-z 0-9 . _ ~ + / = : @ -",
+    |s| {
+        (1..=128).contains(&s.len())
+            && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~+/=:@-".contains(&b))
+    }
+);
+
 fn is_hash(s: &str) -> bool {
     s.len() == 16 && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -121,6 +140,19 @@ mod tests {
         }
         for bad in ["", "a", "/a/", "//", "/a//b", "/a/../b", "/.", "/a b", "/a%2f", "/a;b", "/é", "/a*"] {
             assert!(PathPrefix::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn headers_are_words() {
+        for good in ["x", "x-version", "accept"] {
+            assert!(HeaderName::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "X", "x_y", "-x", "x-", "1x", "x:", "x y", "x}", "x\n"] {
+            assert!(HeaderName::parse(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "a b", "a\"", "a\\", "$a", "a;", "{", "é", "\n"] {
+            assert!(HeaderValue::parse(bad).is_err(), "{bad}");
         }
     }
 

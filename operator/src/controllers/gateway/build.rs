@@ -2,11 +2,13 @@
 //! leave out. Pure.
 //!
 //! - [`config`]: the structure of the edge
+//! - [`handling`]: how requests of a route are handled
 //! - [`pods`]: the edge pods
 //! - [`access`]: how the edge is reached, and what its agent may read
 
 mod access;
 mod config;
+pub(super) mod handling;
 mod pods;
 
 use super::{Problems, gather::Gathered, names, validate::Valid};

@@ -3,13 +3,15 @@
 //! The schema states the rules for a single route too. They run again here, because what stands in a route becomes
 //! part of the edge's configuration, and an object may be older than its schema.
 
+mod route;
+
 use crate::controllers::meta::Family;
 use kube::{Resource, ResourceExt};
 use std::collections::HashMap;
 use stomaton_crds::{
     conditions::{Reason, State, Summary},
     keys,
-    v1alpha1::{DroppedRoute, Gateway, Route, RouteMatch},
+    v1alpha1::{DroppedRoute, Gateway, Route},
 };
 
 /// A Gateway with the routes that can be served.
@@ -19,6 +21,8 @@ pub struct Valid<'a> {
     pub gateway: &'a Gateway,
     /// What its children have in common.
     pub family: Family,
+    /// Paths that are answered with 404.
+    pub hidden: Vec<&'a str>,
     /// Routes without fault, in the order of the spec.
     pub routes: Vec<&'a Route>,
     /// The others, with why and what to do.
@@ -36,10 +40,12 @@ pub fn validate(gateway: &Gateway) -> Result<Valid<'_>, Summary> {
     };
     let family = Family::new(gateway.namespace().unwrap_or_default(), owner, keys::GATEWAY, "edge");
     let (mut routes, mut dropped) = (Vec::new(), Vec::new());
-    let mut by_prefix: HashMap<&str, Vec<&Route>> = HashMap::new();
+    let hidden = &gateway.spec.hidden_paths;
+    let mut by_place: HashMap<Option<(&str, bool)>, Vec<&Route>> = HashMap::new();
     for route in &gateway.spec.routes {
-        let same = by_prefix.entry(&route.matches.path_prefix).or_default();
-        match fault(&route.matches).or_else(|| taken(route, same)) {
+        let same = by_place.entry(route.matches.place()).or_default();
+        let fault = route::fault(route).or_else(|| route::hidden(route, hidden));
+        match fault.or_else(|| route::taken(route, same)) {
             Some(message) => dropped.push(DroppedRoute { name: route.name.clone(), message }),
             None => {
                 same.push(route);
@@ -47,49 +53,8 @@ pub fn validate(gateway: &Gateway) -> Result<Valid<'_>, Summary> {
             }
         }
     }
-    Ok(Valid { gateway, family, routes, dropped })
-}
-
-/// What is wrong with a match by itself.
-fn fault(matches: &RouteMatch) -> Option<String> {
-    let path = &matches.path_prefix;
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._~/-".contains(c);
-    if !path.starts_with('/') || path.len() > 256 {
-        return Some("`pathPrefix` must begin with '/' and have at most 256 characters".into());
-    }
-    if let Some(odd) = path.chars().find(|c| !plain(*c)) {
-        return Some(format!("`pathPrefix` has {odd:?}: letters, digits and . _ ~ - / are allowed"));
-    }
-    if path != "/" && path[1..].split('/').any(|segment| matches!(segment, "" | "." | "..")) {
-        return Some(
-            "`pathPrefix` has an empty, '.' or '..' segment, or a '/' at its end: take it out".into(),
-        );
-    }
-    let host = matches.hosts.iter().find(|host| !is_host(host))?;
-    Some(format!("`hosts` has {host:?}: write a name in lower case, without port or wildcard"))
-}
-
-fn is_host(host: &str) -> bool {
-    let label = |label: &str| {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let bytes = label.as_bytes();
-        bytes.first().is_some_and(|b| plain(*b))
-            && bytes.last().is_some_and(|b| plain(*b))
-            && bytes.iter().all(|b| plain(*b) || *b == b'-')
-    };
-    host.len() <= 253 && host.split('.').all(label)
-}
-
-/// Which earlier route has requests that `route` would match with equal right.
-fn taken(route: &Route, same_prefix: &[&Route]) -> Option<String> {
-    fn meet<T: PartialEq>(a: &[T], b: &[T]) -> bool {
-        (a.is_empty() && b.is_empty()) || a.iter().any(|x| b.contains(x))
-    }
-    let (hosts, methods) = (&route.matches.hosts, &route.matches.methods);
-    let earlier = same_prefix
-        .iter()
-        .find(|other| meet(hosts, &other.matches.hosts) && meet(methods, &other.matches.methods))?;
-    Some(format!("route {} already has such requests: change the match of one of the two", earlier.name))
+    let hidden = hidden.iter().map(String::as_str).filter(|path| route::fault_of_path("", path).is_none());
+    Ok(Valid { gateway, family, hidden: hidden.collect(), routes, dropped })
 }
 
 #[cfg(test)]
@@ -130,8 +95,55 @@ mod tests {
     }
 
     #[test]
+    fn whatever_else_the_schema_would_refuse_is_dropped_with_why() {
+        let route = |more: serde_json::Value| {
+            let mut route = json!({"name": "r", "match": {"pathPrefix": "/a"}});
+            route.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            json!([route])
+        };
+        let headers = |name: &str, value: &str| json!({"match": {"pathPrefix": "/a", "headers": [{"name": name, "value": value}]}});
+        let cases = [
+            (json!({"match": {}}), "name a `pathPrefix` or a `path`, one of the two"),
+            (json!({"match": {"pathPrefix": "/a", "path": "/a"}}), "name a `pathPrefix` or a `path`"),
+            (json!({"match": {"path": "/a b"}}), "`path` has ' '"),
+            (headers("X-A", "1"), "`headers` has the name \"X-A\""),
+            (headers("x-a", "$host"), "`headers` has the value \"$host\""),
+            (headers("x-a", "a\"b"), "`headers` has the value"),
+            (json!({"backend": {"name": "b", "rewrite": "/a/$1"}}), "`backend.rewrite` has '$'"),
+            (json!({"maxBody": "10m;"}), "`maxBody` must be"),
+            (json!({"maxBody": "0Mi"}), "`maxBody` must be"),
+            (json!({"timeouts": {"connect": "0s"}}), "`timeouts.connect` must be between 10ms and 1m"),
+            (json!({"timeouts": {"idle": "-5s"}}), "`timeouts.idle` must be between 1s and 24h"),
+        ];
+        for (more, says) in cases {
+            let dropped = dropped(route(more.clone()));
+            assert!(dropped.len() == 1 && dropped[0].1.contains(says), "{more}: {dropped:?}");
+        }
+    }
+
+    #[test]
+    fn a_route_in_a_hidden_path_is_dropped() {
+        let gateway: Gateway = serde_json::from_value(json!({
+            "apiVersion": "fleet.stomaton.com/v1alpha1", "kind": "Gateway",
+            "metadata": {"name": "edge", "namespace": "fleet", "uid": "u"},
+            "spec": {"defaultBackend": {"name": "mono"}, "hiddenPaths": ["/internal", "/a b", "/health"], "routes": [
+                {"name": "in", "match": {"pathPrefix": "/internal/rag"}},
+                {"name": "at", "match": {"path": "/internal"}},
+                {"name": "beside", "match": {"pathPrefix": "/internals"}},
+                {"name": "around", "match": {"pathPrefix": "/"}},
+            ]},
+        }))
+        .unwrap();
+        let valid = validate(&gateway).unwrap();
+        let names: Vec<_> = valid.routes.iter().map(|r| r.name.as_str()).collect();
+        assert_eq!(names, ["beside", "around"]);
+        assert_eq!(valid.hidden, ["/internal", "/health"], "what cannot be a path is not passed on");
+    }
+
+    #[test]
     fn of_two_routes_with_equal_right_the_earlier_stays() {
         let route = |name: &str, hosts: &[&str], methods: &[&str]| json!({"name": name, "match": {"pathPrefix": "/a", "hosts": hosts, "methods": methods}});
+        let with_header = |name: &str, value: &str| json!({"name": name, "match": {"pathPrefix": "/a", "headers": [{"name": "x-version", "value": value}]}});
         let cases = [
             (route("a", &[], &[]), route("b", &[], &[]), true),
             (route("a", &["x", "y"], &[]), route("b", &["y", "z"], &[]), true),
@@ -140,6 +152,14 @@ mod tests {
             (route("a", &["x"], &[]), route("b", &["y"], &[]), false),
             (route("a", &[], &["GET"]), route("b", &[], &["POST"]), false),
             (route("a", &[], &["GET"]), route("b", &[], &[]), false),
+            (route("a", &[], &[]), json!({"name": "b", "match": {"path": "/a"}}), false),
+            (
+                json!({"name": "a", "match": {"path": "/a"}}),
+                json!({"name": "b", "match": {"path": "/a"}}),
+                true,
+            ),
+            (with_header("a", "1"), with_header("b", "2"), false),
+            (with_header("a", "1"), with_header("b", "1"), true),
         ];
         for (a, b, conflict) in cases {
             let expected = "route a already has such requests: change the match of one of the two";

@@ -1,19 +1,26 @@
 //! The tree of directives for a checked EdgeConfig. Pure.
 //!
+//! - `choices`: the maps that choose a route
+//! - `server`: what users meet
+//! - `handling`: what a route wants otherwise than the rest
+//!
 //! Rules that keep it right, each from a measured failure:
 //! - `set` only inside locations and no map on `$uri`: both are evaluated again in subrequests;
 //! - `if` only as `if (-f PATH)`: a missing file, directory or mount means the safe side;
-//! - no `rewrite`, no regular expression, no capture; the path goes to the backend as the client sent it;
+//! - no regular expression but `^`, no capture; without a rewrite the path goes to the backend as the client sent it;
 //! - no `open_file_cache`: it would hide a switch of weights.
 
+mod choices;
+mod handling;
+mod server;
+
 use super::checked::Checked;
-use super::routing::{ByMethod, Route, Table, compile};
+use super::routing::{Route, compile};
 use super::tree::{Arg, DataError, Node, Text, Variable, block, entry, line};
 use super::{RenderError, Settings};
 use crate::control::Version;
 use crate::logs::{BAD_LOG, GOOD_LOG};
-use crate::names::{BackendKey, PathPrefix};
-use std::collections::BTreeMap;
+use crate::names::BackendKey;
 use std::net::SocketAddr;
 use std::path::Path;
 use stomaton_crds::keys::AUDIENCE_PUBLIC;
@@ -36,7 +43,6 @@ const REQUEST_HOST: Variable = Variable::named("host");
 const HTTP_HOST: Variable = Variable::named("http_host");
 const COOKIE: Variable = Variable::named("cookie_stomaton_id");
 const REMOTE_ADDR: Variable = Variable::named("remote_addr");
-const METHOD: Variable = Variable::named("request_method");
 const SCHEME: Variable = Variable::named("scheme");
 const STATUS: Variable = Variable::named("status");
 const UPSTREAM_STATUS: Variable = Variable::named("upstream_status");
@@ -59,10 +65,15 @@ pub(super) fn build(config: &Checked, settings: &Settings) -> Result<Vec<Node>, 
     http.extend(cohorts(&config.routes)?);
     http.push(backend_map(config)?);
     http.extend(upstreams(config)?);
-    for (number, table) in tables.values().enumerate() {
-        http.extend(choices(number, table)?);
+    http.extend(server::upgrades(&config.routes)?);
+    let mut chosen = Vec::with_capacity(tables.len());
+    for (number, table) in tables.iter().enumerate() {
+        let (maps, route) = choices::choose(number, table)?;
+        http.extend(maps);
+        chosen.push(route);
     }
-    http.push(user_server(config, &tables, settings)?);
+    let tables: Vec<_> = tables.iter().zip(chosen).collect();
+    http.push(server::users(config, &tables, settings)?);
     http.push(probe_server(config.revision, settings)?);
     Ok(vec![
         line("worker_processes", [Text::number(settings.workers).into()]),
@@ -203,141 +214,6 @@ fn upstreams(config: &Checked) -> Result<Vec<Node>, DataError> {
         ))
     };
     config.backends.iter().map(upstream).collect()
-}
-
-/// The maps that choose among the routes of one path, by host and method; none where one route takes all.
-fn choices(number: usize, table: &Table<'_>) -> Result<Vec<Node>, DataError> {
-    let mut nodes = Vec::new();
-    for (class, by) in std::iter::once(&table.others).chain(table.hosts.values()).enumerate() {
-        if by.methods.is_empty() {
-            continue;
-        }
-        let mut entries = vec![entry(Text::fixed("default"), id(by.others)?)];
-        for (method, route) in &by.methods {
-            entries.push(entry(Text::fixed(method.as_str()), id(*route)?));
-        }
-        nodes.push(block("map", [METHOD.into(), name(by_method(number, class))], entries));
-    }
-    if !table.hosts.is_empty() {
-        let mut entries = vec![entry(Text::fixed("default"), chosen(number, 0, &table.others)?)];
-        for (at, (host, by)) in table.hosts.iter().enumerate() {
-            entries.push(entry(Text::data(host.as_str())?, chosen(number, at + 1, by)?));
-        }
-        nodes.push(block("map", [REQUEST_HOST.into(), name(by_host(number))], entries));
-    }
-    Ok(nodes)
-}
-
-/// What names the route: its id, or the map that chooses it.
-fn chosen(number: usize, class: usize, by: &ByMethod<'_>) -> Result<Text, DataError> {
-    if by.methods.is_empty() { id(by.others) } else { Ok(by_method(number, class).into()) }
-}
-
-fn id(route: Option<&Route>) -> Result<Text, DataError> {
-    route.map_or(Ok(Text::default()), |route| Text::data(route.id.as_str()))
-}
-
-fn by_method(number: usize, class: usize) -> Variable {
-    Variable::numbered("stomaton_by_method", number, class)
-}
-
-fn by_host(number: usize) -> Variable {
-    Variable::numbered("stomaton_by_host", number, 0)
-}
-
-fn user_server(
-    config: &Checked,
-    tables: &BTreeMap<&PathPrefix, Table<'_>>,
-    settings: &Settings,
-) -> Result<Node, DataError> {
-    let mut nodes = vec![line("listen", [Text::data(&settings.http_address.to_string())?.into()])];
-    // From 1.25.1 on, one plain port speaks both HTTP/1.1 and HTTP/2; before, HTTP/2 would replace HTTP/1.1.
-    if settings.version >= Version(1, 25, 1) {
-        nodes.push(line("http2", ["on".into()]));
-    }
-    nodes.extend(proxying());
-    if config.diagnostics {
-        let value = Text::fixed("route=").var(ROUTE).and(";side=")?.var(SIDE);
-        let value = value.and(";bucket=")?.var(BUCKET).and(";pod=")?.and(settings.pod.as_str())?;
-        nodes.push(line("add_header", [DIAGNOSTICS.into(), value.into(), "always".into()]));
-    }
-    nodes.push(block(
-        "location",
-        ["=".into(), "/health".into()],
-        vec![
-            line("access_log", ["off".into()]),
-            line("default_type", ["application/json".into()]),
-            line("return", ["200".into(), Text::fixed(r#"{"status":"ok"}"#).into()]),
-        ],
-    ));
-    for (number, (prefix, table)) in tables.iter().enumerate() {
-        nodes.extend(locations(number, prefix, table, settings)?);
-    }
-    if !tables.keys().any(|prefix| prefix.as_str() == "/") {
-        nodes.push(block("location", ["/".into()], answer(Text::default(), None)?));
-    }
-    Ok(block("server", [], nodes))
-}
-
-/// How a request goes to a backend, whichever it is.
-fn proxying() -> Vec<Node> {
-    let header = |name: &'static str, value: Text| line("proxy_set_header", [name.into(), value.into()]);
-    vec![
-        line("proxy_http_version", ["1.1".into()]),
-        line("proxy_connect_timeout", ["1s".into()]),
-        line("proxy_read_timeout", ["30s".into()]),
-        line("proxy_send_timeout", ["30s".into()]),
-        line("proxy_next_upstream", ["off".into()]),
-        line("proxy_max_temp_file_size", ["0".into()]),
-        // Heads of answers with large cookies are larger than the 4 KiB that are set by default.
-        line("proxy_buffer_size", ["16k".into()]),
-        line("proxy_buffers", ["4".into(), "16k".into()]),
-        line("proxy_busy_buffers_size", ["32k".into()]),
-        line("proxy_hide_header", [DIAGNOSTICS.into()]),
-        header("Connection", Text::default()),
-        header("Host", HOST.into()),
-        header("X-Real-IP", REMOTE_ADDR.into()),
-        // Overwritten, not appended to: no hop before the edge is trusted yet.
-        header("X-Forwarded-For", REMOTE_ADDR.into()),
-        header("X-Forwarded-Proto", SCHEME.into()),
-    ]
-}
-
-/// A prefix by whole segments is two locations: itself, and everything below it.
-fn locations(
-    number: usize,
-    prefix: &PathPrefix,
-    table: &Table<'_>,
-    settings: &Settings,
-) -> Result<Vec<Node>, DataError> {
-    let route =
-        if table.hosts.is_empty() { chosen(number, 0, &table.others)? } else { by_host(number).into() };
-    let moving = table.routes().any(|route| route.target.is_some());
-    let weights = moving.then_some(settings.weights_dir.as_path());
-    let body = answer(route, weights)?;
-    if prefix.as_str() == "/" {
-        return Ok(vec![block("location", ["/".into()], body)]);
-    }
-    let mut nodes = Vec::with_capacity(2);
-    // The exact path of the edge's own health answer is taken.
-    if prefix.as_str() != "/health" {
-        nodes.push(block("location", ["=".into(), Text::data(prefix.as_str())?.into()], body.clone()));
-    }
-    nodes.push(block("location", [Text::data(prefix.as_str())?.and("/")?.into()], body));
-    Ok(nodes)
-}
-
-fn answer(route: Text, weights: Option<&Path>) -> Result<Vec<Node>, DataError> {
-    let mut nodes =
-        vec![line("set", [name(ROUTE), route.into()]), line("set", [name(SIDE), MONOLITH.into()])];
-    if let Some(dir) = weights {
-        let flag = path(&dir.join("cur"))?.and("/")?.var(MOVING).and(".")?.and(AUDIENCE_PUBLIC)?;
-        let flag = flag.and("/")?.var(BUCKET);
-        let then = vec![line("set", [name(SIDE), SERVICE.into()])];
-        nodes.push(block("if", ["(-f".into(), flag.into(), ")".into()], then));
-    }
-    nodes.push(line("proxy_pass", [Text::fixed("http://").var(BACKEND).into()]));
-    Ok(nodes)
 }
 
 /// Answers what this configuration is and which weights its workers see. Reachable from inside the pod only.

@@ -2,10 +2,10 @@
 
 use super::RenderError;
 use super::routing::{Route, Target};
-use crate::names::{BackendKey, HostName, NameError, PathPrefix, RouteId, Salt};
+use crate::names::{BackendKey, HeaderName, HeaderValue, HostName, NameError, PathPrefix, RouteId, Salt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use stomaton_crds::v1alpha1::{EdgeConfigSpec, EdgeRoute};
+use stomaton_crds::v1alpha1::{EdgeConfigSpec, EdgeHandling, EdgeRoute, HeaderMatch};
 
 /// What may be rendered.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub(super) struct Checked {
     pub(super) revision: i64,
     pub(super) backends: BTreeMap<BackendKey, SocketAddr>,
     pub(super) default_backend: BackendKey,
+    /// Answered with 404, with everything below.
+    pub(super) hidden: BTreeSet<PathPrefix>,
     pub(super) routes: Vec<Route>,
     pub(super) diagnostics: bool,
 }
@@ -35,6 +37,10 @@ enum RouteError {
     NoBackend(BackendKey),
     #[error("another route has the same id")]
     Twice,
+    #[error("its path is hidden")]
+    Hidden,
+    #[error("{0} is out of range")]
+    Range(&'static str),
     #[error("it has a target but no salt, so it stays on its safe side")]
     NoSalt,
 }
@@ -58,10 +64,19 @@ pub(super) fn check(spec: &EdgeConfigSpec) -> Result<(Checked, Vec<Dropped>), Re
             false => Err(RenderError::DefaultBackend(format!("{key} is not among the usable backends"))),
         })?;
 
+    let mut hidden = BTreeSet::new();
+    for path in &spec.hidden_paths {
+        match PathPrefix::parse(path) {
+            Ok(path) if path.as_str() == "/" => note(path.as_str(), "everything cannot be hidden".into()),
+            Ok(path) => drop(hidden.insert(path)),
+            Err(error) => note(path, error.to_string()),
+        }
+    }
+
     let mut ids = BTreeSet::new();
     let mut routes = Vec::new();
     for given in &spec.routes {
-        match route(given, &backends, &mut ids) {
+        match route(given, &backends, &hidden, &mut ids) {
             Ok(mut route) => {
                 match target(given, &backends) {
                     Ok(target) => route.target = target,
@@ -73,7 +88,8 @@ pub(super) fn check(spec: &EdgeConfigSpec) -> Result<(Checked, Vec<Dropped>), Re
         }
     }
     let diagnostics = spec.diagnostics;
-    Ok((Checked { revision: spec.revision, backends, default_backend, routes, diagnostics }, dropped))
+    let revision = spec.revision;
+    Ok((Checked { revision, backends, default_backend, hidden, routes, diagnostics }, dropped))
 }
 
 fn backend(key: &str, address: &str) -> Result<(BackendKey, SocketAddr), String> {
@@ -87,17 +103,45 @@ fn backend(key: &str, address: &str) -> Result<(BackendKey, SocketAddr), String>
 fn route(
     given: &EdgeRoute,
     backends: &BTreeMap<BackendKey, SocketAddr>,
+    hidden: &BTreeSet<PathPrefix>,
     ids: &mut BTreeSet<RouteId>,
 ) -> Result<Route, RouteError> {
     let route = Route {
         id: RouteId::parse(&given.id)?,
         hosts: given.hosts.iter().map(|host| HostName::parse(host)).collect::<Result<_, _>>()?,
         path: PathPrefix::parse(&given.path_prefix)?,
+        exact: given.exact,
         methods: given.methods.iter().copied().collect(),
+        headers: given.headers.iter().map(header).collect::<Result<_, _>>()?,
+        handling: handling(&given.handling)?,
         safe: usable(&given.safe, backends)?,
+        rewrite: rewrite(given.safe_rewrite.as_deref())?,
         target: None,
     };
+    if route.path.ancestors().any(|path| hidden.iter().any(|hidden| hidden.as_str() == path)) {
+        return Err(RouteError::Hidden);
+    }
     if ids.insert(route.id.clone()) { Ok(route) } else { Err(RouteError::Twice) }
+}
+
+fn header(given: &HeaderMatch) -> Result<(HeaderName, HeaderValue), NameError> {
+    Ok((HeaderName::parse(&given.name)?, HeaderValue::parse(&given.value)?))
+}
+
+fn rewrite(given: Option<&str>) -> Result<Option<PathPrefix>, NameError> {
+    given.map(PathPrefix::parse).transpose()
+}
+
+fn handling(given: &EdgeHandling) -> Result<EdgeHandling, RouteError> {
+    let within = [
+        ("connectMillis", i64::from(given.connect_millis), 60_000),
+        ("silentMillis", i64::from(given.silent_millis), 86_400_000),
+        ("maxBodyBytes", given.max_body_bytes, 10_i64 << 30),
+    ];
+    match within.into_iter().find(|(_, value, most)| !(1..=*most).contains(value)) {
+        Some((field, ..)) => Err(RouteError::Range(field)),
+        None => Ok(given.clone()),
+    }
 }
 
 /// The target, apart from the rest: a route whose target cannot be used still has a safe side.
@@ -107,7 +151,11 @@ fn target(
 ) -> Result<Option<Target>, RouteError> {
     let Some(key) = &given.target else { return Ok(None) };
     let salt = given.salt.as_deref().ok_or(RouteError::NoSalt)?;
-    Ok(Some(Target { backend: usable(key, backends)?, salt: Salt::parse(salt)? }))
+    Ok(Some(Target {
+        backend: usable(key, backends)?,
+        salt: Salt::parse(salt)?,
+        rewrite: rewrite(given.target_rewrite.as_deref())?,
+    }))
 }
 
 fn usable(key: &str, backends: &BTreeMap<BackendKey, SocketAddr>) -> Result<BackendKey, RouteError> {

@@ -3,7 +3,7 @@
 //! configuration that says more than it should is never written. Pure.
 
 use super::lex::{Statement, lex};
-use super::tree::{Arg, Head, Node, Part, Text};
+use super::tree::{Arg, Head, Node, Part, Text, header_variable};
 
 /// Why a configuration is not handed out. None of these can happen as long as the program is right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +61,7 @@ fn plain(text: &Text) -> String {
     text.0.iter().fold(String::new(), |out, part| match part {
         Part::Data(data) => out + data,
         Part::Variable(variable) => format!("{out}${{{variable}}}"),
+        Part::Header(name) => format!("{out}${{{}}}", header_variable(name)),
     })
 }
 
@@ -161,7 +162,27 @@ const SERVER: &[&str] = &[
     "proxy_set_header",
 ];
 
-const LOCATION: &[&str] = &["access_log", "default_type", "proxy_pass", "return", "root", "set"];
+const LOCATION: &[&str] = &[
+    "access_log",
+    "client_max_body_size",
+    "default_type",
+    "gzip",
+    "gzip_min_length",
+    "gzip_proxied",
+    "gzip_types",
+    "gzip_vary",
+    "internal",
+    "proxy_buffering",
+    "proxy_connect_timeout",
+    "proxy_pass",
+    "proxy_read_timeout",
+    "proxy_redirect",
+    "proxy_send_timeout",
+    "return",
+    "rewrite",
+    "root",
+    "set",
+];
 
 fn look(statement: &Statement, context: Context) -> Result<(), GateError> {
     let directive = statement.words.first().map_or("", String::as_str);
@@ -196,11 +217,19 @@ fn has_known_form(context: Context, words: &[&str]) -> bool {
         (_, ["if", ..]) => false,
         (_, ["location", "=", path] | ["location", path]) => path.starts_with('/'),
         (_, ["location", ..]) => false,
-        (_, ["proxy_pass", to @ ..]) => to == ["http://${stomaton_backend}"],
+        (_, ["proxy_pass", to]) => match to.strip_prefix("http://") {
+            Some("${stomaton_backend}" | "${stomaton_backend}${request_uri}") => true,
+            // A fixed backend, for a fixed path in place of the route's.
+            to => to.is_some_and(|to| to.starts_with("b-") && !to.contains('$')),
+        },
+        // No capture, nothing of anybody's: from a location that chooses to the one that was chosen.
+        (_, ["rewrite", rest @ ..]) => {
+            rest == ["^", "/.stomaton/r${stomaton_route}/${stomaton_side}${uri}", "last"]
+        }
         (_, ["return", status, ..]) => matches!(*status, "200" | "404"),
         (_, ["root", path]) => path.starts_with('/') && path.ends_with("/cur"),
         (_, ["set", variable, _]) => matches!(*variable, "$stomaton_route" | "$stomaton_side"),
-        (_, ["return" | "root" | "set", ..]) => false,
+        (_, ["proxy_pass" | "return" | "root" | "set", ..]) => false,
         _ => true,
     }
 }
@@ -277,6 +306,8 @@ mod tests {
         let forms = [
             line("proxy_pass", [Text::fixed("http://169.254.169.254/").into()]),
             line("proxy_pass", [Text::fixed("http://").var(Variable::named("http_x")).into()]),
+            line("proxy_pass", [Text::fixed("http://b-a/").var(Variable::named("uri")).into()]),
+            line("rewrite", ["^/(.*)$".into(), "/$1".into(), "last".into()]),
             line("set", [Arg::Definition(Variable::named("args")), "x".into()]),
             line("return", ["301".into(), Text::fixed("http://evil/").into()]),
             line("root", ["/etc".into()]),

@@ -1,5 +1,6 @@
 //! What is rendered, that it means what it was made from, and that nothing of anybody's data is ever syntax.
 
+mod handling;
 mod injection;
 
 use super::lex::lex;
@@ -27,12 +28,9 @@ fn route(number: u64, path: &str) -> EdgeRoute {
     EdgeRoute {
         id: format!("{number:016x}"),
         name: format!("route-{number}"),
-        hosts: vec![],
         path_prefix: path.into(),
-        methods: vec![],
         safe: "monolith".into(),
-        target: None,
-        salt: None,
+        ..EdgeRoute::default()
     }
 }
 
@@ -54,6 +52,7 @@ fn config(routes: Vec<EdgeRoute>) -> EdgeConfigSpec {
         default_backend: "monolith".into(),
         routes,
         diagnostics: true,
+        ..EdgeConfigSpec::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! A configuration of NGINX as a tree that cannot hold syntax: names of directives are constants of this program,
 //! data is checked and has no `$`. Pure.
 
+use crate::names::HeaderName;
 use std::fmt;
 
 /// One statement.
@@ -40,6 +41,8 @@ pub(super) struct Text(pub(super) Vec<Part>);
 pub(super) enum Part {
     Data(String),
     Variable(Variable),
+    /// What a request says in this header: the one variable whose name is not a constant of this program.
+    Header(HeaderName),
 }
 
 /// A variable: a constant name, or one of a numbered family.
@@ -102,6 +105,16 @@ impl Text {
         self
     }
 
+    /// `other` after it.
+    pub(super) fn join(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    pub(super) fn header(name: &HeaderName) -> Self {
+        Self(vec![Part::Header(name.clone())])
+    }
+
     pub(super) fn and(mut self, data: &str) -> Result<Self, DataError> {
         if data.contains('$') {
             return Err(DataError::Dollar);
@@ -157,4 +170,9 @@ pub(super) fn block<const N: usize>(name: &'static str, args: [Arg; N], nodes: V
 /// `key value` inside `map` or `split_clients`.
 pub(super) fn entry(key: Text, value: Text) -> Node {
     Node { head: Head::Key(key), args: vec![value.into()], block: None }
+}
+
+/// NGINX's variable for a header.
+pub(super) fn header_variable(name: &HeaderName) -> String {
+    format!("http_{}", name.as_str().replace('-', "_"))
 }

@@ -5,6 +5,7 @@
 
 use super::super::{Problems, gather::Gathered, validate::Valid};
 use crate::hex::hex;
+use super::handling::handling;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
@@ -83,6 +84,7 @@ pub fn compile(valid: &Valid<'_>, gathered: &Gathered) -> (Option<EdgeConfigSpec
         revision: 0,
         backends: compiler.backends,
         default_backend,
+        hidden_paths: valid.hidden.iter().map(|path| (*path).to_owned()).collect(),
         routes,
         diagnostics: spec.diagnostics.response_header,
     };
@@ -112,6 +114,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn route(&mut self, route: &Route, default_backend: &str) -> Option<EdgeRoute> {
+        let (path, exact) = route.matches.place()?;
         let safe = match &route.backend {
             None => default_backend.to_owned(),
             Some(backend) => self.own_backend(route, backend)?,
@@ -119,15 +122,21 @@ impl<'a> Compiler<'a> {
         let claim = self.claims.get(route.name.as_str()).copied();
         let plan_uid = claim.and_then(|c| c.plan.uid()).unwrap_or_default();
         let target = claim.and_then(|claim| self.target(route, claim));
+        let rewrite = claim.filter(|_| target.is_some()).and_then(|c| c.route.target.rewrite.clone());
         let salt = claim.filter(|_| target.is_some()).map(|c| ids::salt(&plan_uid, &route.name, epoch(c)));
         Some(EdgeRoute {
             id: ids::route_id(&route.name, &route.matches, claim.map(|c| (&*plan_uid, &c.route.target))),
             name: route.name.clone(),
             hosts: route.matches.hosts.clone(),
-            path_prefix: route.matches.path_prefix.clone(),
+            path_prefix: path.to_owned(),
+            exact,
             methods: route.matches.methods.clone(),
+            headers: route.matches.headers.clone(),
+            handling: handling(route),
             safe,
+            safe_rewrite: route.backend.as_ref().and_then(|backend| backend.rewrite.clone()),
             target,
+            target_rewrite: rewrite,
             salt,
         })
     }

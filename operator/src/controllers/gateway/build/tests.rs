@@ -122,7 +122,7 @@ fn a_plan_gives_a_route_its_target_its_identity_and_its_salt() {
     let mut plan = plan("shop", &[("a", "content")]);
     let (config, _) = compiled(&gateway, &gathered(services(), vec![plan.clone()]));
     assert_eq!(sides(&config, "a"), ("10.0.0.1:8000", Some("10.0.0.2:80")));
-    let target = BackendRef { name: "content".into(), port: None };
+    let target = BackendRef { name: "content".into(), port: None, rewrite: None };
     let id = ids::route_id("a", &gateway.spec.routes[0].matches, Some(("uid-shop", &target)));
     assert_eq!(route(&config, "a").id, id);
     assert_eq!(route(&config, "a").salt, Some(ids::salt("uid-shop", "a", 0)));
@@ -131,6 +131,29 @@ fn a_plan_gives_a_route_its_target_its_identity_and_its_salt() {
     let (config, _) = compiled(&gateway, &gathered(services(), vec![plan]));
     assert_eq!(route(&config, "a").salt, Some(ids::salt("uid-shop", "a", 3)));
     assert_eq!(route(&config, "a").id, id, "an epoch is no new route");
+}
+
+#[test]
+fn a_route_is_compiled_whole() {
+    let gateway = gateway(json!([{
+        "name": "rag", "match": {"path": "/api/v1/rag", "headers": [{"name": "x-version", "value": "2"}]},
+        "backend": {"name": "mono", "rewrite": "/api/v1/stomaton/rag"}, "gzip": true,
+    }]));
+    let mut plan = plan("shop", &[("rag", "rag")]);
+    plan.spec.routes[0].target.rewrite = Some("/internal/rag".into());
+    let services = vec![service("mono", 1, &[8000]), service("rag", 2, &[80])];
+    let (config, problems) = compiled(&gateway, &gathered(services, vec![plan.clone()]));
+    assert_eq!(problems, Problems::default());
+    let route = route(&config, "rag");
+    assert_eq!((route.path_prefix.as_str(), route.exact), ("/api/v1/rag", true));
+    assert_eq!((route.headers.len(), route.handling.gzip), (1, true));
+    let rewrites = (route.safe_rewrite.as_deref(), route.target_rewrite.as_deref());
+    assert_eq!(rewrites, (Some("/api/v1/stomaton/rag"), Some("/internal/rag")));
+    assert_eq!(config.backends.len(), 2, "a rewrite is no other backend");
+
+    let (without, _) = compiled(&gateway, &gathered(vec![service("mono", 1, &[8000])], vec![plan]));
+    assert_eq!(without.routes[0].target_rewrite, None);
+    assert_eq!(without.routes[0].id, config.routes[0].id);
 }
 
 #[test]

@@ -5,7 +5,11 @@ use super::{config, moving, route, settings};
 use crate::names::PodName;
 use crate::nginx::{RenderError, render};
 use proptest::prelude::*;
-use stomaton_crds::v1alpha1::{EdgeConfigSpec, EdgeRoute};
+use stomaton_crds::v1alpha1::{EdgeConfigSpec, EdgeRoute, HeaderMatch};
+
+fn header(name: &str, value: &str) -> HeaderMatch {
+    HeaderMatch { name: name.into(), value: value.into() }
+}
 
 /// `payload`, in every string that a tenant can reach, changes nothing but that its route is left out.
 fn assert_harmless(payload: &str) {
@@ -17,6 +21,10 @@ fn assert_harmless(payload: &str) {
         EdgeRoute { path_prefix: own.clone(), ..good() },
         EdgeRoute { path_prefix: format!("/a{own}"), ..good() },
         EdgeRoute { safe: own.clone(), ..good() },
+        EdgeRoute { safe_rewrite: Some(own.clone()), ..good() },
+        EdgeRoute { safe_rewrite: Some(format!("/a{own}")), ..good() },
+        EdgeRoute { headers: vec![header(&own, "1")], ..good() },
+        EdgeRoute { headers: vec![header("x-a", &own)], ..good() },
     ];
     let text = |spec: &EdgeConfigSpec| render(spec, &settings()).unwrap();
     let others = text(&config(vec![route(2, "/b")])).text;
@@ -25,10 +33,14 @@ fn assert_harmless(payload: &str) {
         assert!(rendered.text == others, "{bad:?} left a trace");
         assert_eq!(rendered.dropped.len(), 1, "{bad:?} was not reported");
     }
+    let hidden = EdgeConfigSpec { hidden_paths: vec![format!("/a{own}")], ..config(vec![route(2, "/b")]) };
+    assert!(text(&hidden).text == others, "a hidden path left a trace");
     let safe_side = text(&config(vec![route(1, "/a")])).text;
-    for bad in
-        [EdgeRoute { target: Some(own.clone()), ..good() }, EdgeRoute { salt: Some(own.clone()), ..good() }]
-    {
+    for bad in [
+        EdgeRoute { target: Some(own.clone()), ..good() },
+        EdgeRoute { target_rewrite: Some(format!("/a{own}")), ..good() },
+        EdgeRoute { salt: Some(own.clone()), ..good() },
+    ] {
         let rendered = text(&config(vec![bad.clone()]));
         assert!(rendered.text == safe_side, "{bad:?} left a trace");
         assert_eq!(rendered.dropped.len(), 1, "{bad:?} was not reported");
@@ -125,7 +137,7 @@ fn there_are_no_comments_and_no_names_of_users() {
 
 proptest! {
     #[test]
-    fn any_string_in_any_field_renders_what_is_allowed(s in ".{0,40}", at in 0..6) {
+    fn any_string_in_any_field_renders_what_is_allowed(s in ".{0,40}", at in 0..10) {
         let mut route = moving(1, "/a");
         match at {
             0 => route.id = s,
@@ -133,7 +145,11 @@ proptest! {
             2 => route.path_prefix = s,
             3 => route.safe = s,
             4 => route.target = Some(s),
-            _ => route.salt = Some(s),
+            5 => route.salt = Some(s),
+            6 => route.headers = vec![header(&s, "1")],
+            7 => route.headers = vec![header("x", &s)],
+            8 => route.safe_rewrite = Some(s),
+            _ => route.target_rewrite = Some(s),
         }
         // What does not pass the gate is no Ok.
         let rendered = render(&config(vec![route]), &settings());

@@ -289,12 +289,9 @@ pub fn fixed(number: u64, path: &str) -> EdgeRoute {
     EdgeRoute {
         id: id(number),
         name: format!("route-{number}"),
-        hosts: vec![],
         path_prefix: path.into(),
-        methods: vec![],
         safe: "m".into(),
-        target: None,
-        salt: None,
+        ..EdgeRoute::default()
     }
 }
 
@@ -305,6 +302,7 @@ pub fn config(revision: i64, backends: &[(&str, &Backend)], routes: Vec<EdgeRout
         default_backend: "m".into(),
         routes,
         diagnostics: true,
+        ..EdgeConfigSpec::default()
     }
 }
 

@@ -1,0 +1,148 @@
+//! `Gateway`: the edge in front of monolith and services. Routes live here and nowhere else.
+//!
+//! - [`route`]: a route, what it matches, and how its requests are handled
+//! - [`status`]: what is known of an edge
+
+mod route;
+mod status;
+
+pub use route::{HeaderMatch, Method, Route, RouteMatch, Timeouts};
+pub use status::{DroppedRoute, GatewayStatus, PodStatus};
+
+use super::{BackendRef, PATH};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+/// An edge: pods of NGINX that answer users, by default from the monolith, and route by route from services.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "fleet.stomaton.com",
+    version = "v1alpha1",
+    kind = "Gateway",
+    shortname = "sgw",
+    category = "stomaton",
+    namespaced,
+    status = "GatewayStatus",
+    derive = "PartialEq",
+    doc = "The edge in front of a monolith and the services that take over its routes.",
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Pods", type_ = "string", json_path = ".status.podsInSync"),
+    printcolumn(name = "Config", type_ = "integer", json_path = ".status.configRevision"),
+    printcolumn(name = "Address", type_ = "string", json_path = ".status.address"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        priority = "1"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,51}[a-z0-9])?$')")
+        .message("the name starts the names of the edge's objects: lower case letters, digits and '-', a letter first, 53 at most")
+)]
+#[x_kube(
+    validation = Rule::new("!has(self.defaultBackend.rewrite)")
+        .message("the default backend answers paths as they are: `rewrite` goes with the backend of a route")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewaySpec {
+    /// What carries the traffic.
+    #[serde(default)]
+    pub engine: Engine,
+    /// Edge pods wanted.
+    #[serde(default = "default_replicas")]
+    #[schemars(range(min = 1, max = 32))]
+    pub replicas: i32,
+    /// How the edge is reached.
+    #[serde(default)]
+    pub service: GatewayService,
+    /// Answers everything that no route matches: the monolith.
+    pub default_backend: BackendRef,
+    /// Paths that are answered with 404, whatever the backends have there: `/internal`. Each means itself and
+    /// everything below it, and a route cannot be in there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 2, max = 256), regex(pattern = PATH)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(p, !p.contains('//') && !p.contains('/./') && !p.contains('/../') && !p.endsWith('/.') && !p.endsWith('/..') && !p.endsWith('/'))")
+            .message("a hidden path has whole segments, none of them empty, '.' or '..', and no '/' at its end")
+    )]
+    pub hidden_paths: Vec<String>,
+    /// Named entries that can be migrated one by one. An exact path wins over a prefix, the longest prefix over the
+    /// others; then a route with hosts before one without, one with methods before one without, one with more headers
+    /// before one with fewer, and what stands first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub routes: Vec<Route>,
+    /// What the edge says about itself to clients.
+    #[serde(default)]
+    pub diagnostics: Diagnostics,
+}
+
+fn default_replicas() -> i32 {
+    2
+}
+
+/// What carries the traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Engine {
+    /// Edge pods of NGINX with an agent beside it.
+    #[default]
+    Nginx,
+}
+
+/// The Service of the edge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayService {
+    /// Type of the Service.
+    #[serde(default, rename = "type")]
+    pub type_: ServiceType,
+    /// Port on which users are answered.
+    #[serde(default = "default_service_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+}
+
+fn default_service_port() -> i32 {
+    80
+}
+
+impl Default for GatewayService {
+    fn default() -> Self {
+        Self { type_: ServiceType::default(), port: default_service_port() }
+    }
+}
+
+/// How a Service is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum ServiceType {
+    /// From inside the cluster.
+    #[default]
+    ClusterIP,
+    /// On a port of every node.
+    NodePort,
+    /// Through the cloud's balancer.
+    LoadBalancer,
+}
+
+impl ServiceType {
+    /// As Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClusterIP => "ClusterIP",
+            Self::NodePort => "NodePort",
+            Self::LoadBalancer => "LoadBalancer",
+        }
+    }
+}
+
+/// What the edge says about itself to clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Diagnostics {
+    /// Adds `X-Stomaton-Edge: route=..;side=..;bucket=..;pod=..` to every answer.
+    #[serde(default)]
+    pub response_header: bool,
+}

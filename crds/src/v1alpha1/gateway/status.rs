@@ -1,0 +1,53 @@
+//! What is known of an edge.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+/// What is known of an edge.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, and while it applies Reconciling or Stalled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// Where users are answered inside the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Newest revision of the structure that was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_revision: Option<i64>,
+    /// Running edge pods that serve the newest revision, of all running: `2/2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods_in_sync: Option<String>,
+    /// Edge pods that do not serve the newest revision, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pods_behind: Vec<PodStatus>,
+    /// Routes that are not served as written, and why. The others are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped_routes: Vec<DroppedRoute>,
+}
+
+/// An edge pod that does not serve the newest revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodStatus {
+    /// Name of the pod.
+    pub pod: String,
+    /// What it does instead: silent, behind, or its own words of refusal.
+    pub message: String,
+}
+
+/// A route that was left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DroppedRoute {
+    /// Name of the route.
+    pub name: String,
+    /// Why, and what to do.
+    pub message: String,
+}

@@ -1,0 +1,121 @@
+//! What is wrong with one route, and with two beside each other. Pure.
+
+use crate::controllers::gateway::build::handling;
+use std::time::Duration;
+use stomaton_crds::v1alpha1::{HeaderMatch, Route, RouteMatch, Timeouts};
+
+/// What is wrong with a route by itself.
+pub fn fault(route: &Route) -> Option<String> {
+    None.or_else(|| fault_of_match(&route.matches))
+        .or_else(|| fault_of_path("backend.rewrite", route.backend.as_ref()?.rewrite.as_ref()?))
+        .or_else(|| fault_of_body(route.max_body.as_deref()?))
+        .or_else(|| fault_of_timeouts(&route.timeouts))
+}
+
+fn fault_of_match(matches: &RouteMatch) -> Option<String> {
+    let Some((path, exact)) = matches.place() else {
+        return Some("`match`: name a `pathPrefix` or a `path`, one of the two".into());
+    };
+    None.or_else(|| fault_of_path(if exact { "path" } else { "pathPrefix" }, path))
+        .or_else(|| {
+            let host = matches.hosts.iter().find(|host| !is_host(host))?;
+            Some(format!("`hosts` has {host:?}: write a name in lower case, without port or wildcard"))
+        })
+        .or_else(|| matches.headers.iter().find_map(fault_of_header))
+}
+
+/// What is wrong with a path that stands in `field`.
+pub fn fault_of_path(field: &str, path: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._~/-".contains(c);
+    if !path.starts_with('/') || path.len() > 256 {
+        return Some(format!("`{field}` must begin with '/' and have at most 256 characters"));
+    }
+    if let Some(odd) = path.chars().find(|c| !plain(*c)) {
+        return Some(format!("`{field}` has {odd:?}: letters, digits and . _ ~ - / are allowed"));
+    }
+    if path != "/" && path[1..].split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+        return Some(format!(
+            "`{field}` has an empty, '.' or '..' segment, or a '/' at its end: take it out"
+        ));
+    }
+    None
+}
+
+/// A DNS name in lower case.
+pub fn is_host(host: &str) -> bool {
+    let label = |label: &str| {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let bytes = label.as_bytes();
+        bytes.first().is_some_and(|b| plain(*b))
+            && bytes.last().is_some_and(|b| plain(*b))
+            && bytes.iter().all(|b| plain(*b) || *b == b'-')
+    };
+    host.len() <= 253 && host.split('.').all(label)
+}
+
+fn fault_of_header(HeaderMatch { name, value }: &HeaderMatch) -> Option<String> {
+    let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let good = name.len() <= 63
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && !name.ends_with('-')
+        && name.bytes().all(lower);
+    if !good {
+        return Some(format!("`headers` has the name {name:?}: lower case letters, digits and '-'"));
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._~+/=:@-".contains(c);
+    if value.is_empty() || value.len() > 128 || !value.chars().all(plain) {
+        return Some(format!(
+            "`headers` has the value {value:?}: 1 to 128 letters, digits and . _ ~ + / = : @ - are allowed"
+        ));
+    }
+    None
+}
+
+fn fault_of_body(size: &str) -> Option<String> {
+    match handling::bytes(size) {
+        Some(_) => None,
+        None => Some(format!("`maxBody` must be a size such as 64Ki, 10Mi or 2Gi, not {size:?}")),
+    }
+}
+
+fn fault_of_timeouts(timeouts: &Timeouts) -> Option<String> {
+    let (second, hour) = (1_000, 3_600_000);
+    let fields = [
+        ("connect", timeouts.connect, 10, 60 * second, "10ms and 1m"),
+        ("response", timeouts.response, 10, hour, "10ms and 1h"),
+        ("idle", timeouts.idle, second, 24 * hour, "1s and 24h"),
+    ];
+    let outside = |given: kube::core::Duration, least: u64, most: u64| {
+        let time = Duration::from(given);
+        given.is_negative() || time < Duration::from_millis(least) || time > Duration::from_millis(most)
+    };
+    let (field, .., words) =
+        fields.into_iter().find(|(_, given, least, most, _)| outside(*given, *least, *most))?;
+    Some(format!("`timeouts.{field}` must be between {words}"))
+}
+
+/// Which hidden path a route is in.
+pub fn hidden(route: &Route, hidden: &[String]) -> Option<String> {
+    let (path, _) = route.matches.place()?;
+    let around = |hidden: &&String| {
+        path.strip_prefix(hidden.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let around = hidden.iter().find(around)?;
+    Some(format!("{path} is in `hiddenPaths` by {around}: take one of the two out"))
+}
+
+/// Which earlier route of the same path has requests that `route` would match with equal right.
+pub fn taken(route: &Route, same_path: &[&Route]) -> Option<String> {
+    fn meet<T: PartialEq>(a: &[T], b: &[T]) -> bool {
+        (a.is_empty() && b.is_empty()) || a.iter().any(|x| b.contains(x))
+    }
+    let same = |a: &[HeaderMatch], b: &[HeaderMatch]| a.len() == b.len() && a.iter().all(|x| b.contains(x));
+    let own = &route.matches;
+    let earlier = same_path.iter().find(|other| {
+        let other = &other.matches;
+        meet(&own.hosts, &other.hosts)
+            && meet(&own.methods, &other.methods)
+            && same(&own.headers, &other.headers)
+    })?;
+    Some(format!("route {} already has such requests: change the match of one of the two", earlier.name))
+}
