@@ -123,6 +123,7 @@ fn every_rule_of_a_route_refuses_and_says_why() {
         (json!({ "timeouts": { "connect": "1ms" } }), "`connect` must be"),
         (json!({ "timeouts": { "response": "2h" } }), "`response` must be"),
         (json!({ "timeouts": { "idle": "25h" } }), "`idle` must be"),
+        (json!({ "allowFrom": ["10.0.0.1"] }), "must be networks"),
     ];
     for (route, says) in cases {
         let refused = words(validate_cel(&routed(route.clone())));
@@ -132,6 +133,7 @@ fn every_rule_of_a_route_refuses_and_says_why() {
         (json!({ "defaultBackend": { "name": "m", "rewrite": "/x" } }), "goes with the backend of a route"),
         (json!({ "hiddenPaths": ["/internal/"] }), "a hidden path has whole segments"),
         (json!({ "hiddenPaths": ["/a/../b"] }), "a hidden path has whole segments"),
+        (json!({ "trustedProxies": { "networks": ["all"] } }), "must be networks"),
     ] {
         let refused = words(validate_cel(&edge(spec.clone())));
         assert!(refused.contains(says), "{spec}: {refused}");
@@ -148,6 +150,8 @@ fn a_whole_route_is_accepted() {
         "backend": { "name": "rag", "port": 8004, "rewrite": "/internal/rag" },
         "timeouts": { "connect": "250ms", "response": "1m30s", "idle": "24h" },
         "maxBody": "64Mi", "webSocket": true, "serverSentEvents": true, "gzip": true,
+        "rateLimit": { "class": "Auth", "total": { "requestsPerSecond": 500, "burst": 50 } },
+        "allowFrom": ["10.0.0.0/8", "fd00::/8"],
     });
     assert_eq!(words(validate_cel(&routed(whole))), "");
     assert_eq!(words(validate_cel(&edge(json!({ "hiddenPaths": ["/internal", "/.git"] })))), "");

@@ -1,7 +1,7 @@
 //! `EdgeConfig`: the structure of one edge, as the operator compiled it. Written by the operator only, read by the
 //! agents of that edge. It changes rarely; weights are apart, in [`super::EdgeWeights`].
 
-use super::{HeaderMatch, Method, is_default};
+use super::{HeaderMatch, LimitClass, Method, TrustedProxies, is_default};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -39,6 +39,12 @@ pub struct EdgeConfigSpec {
     /// Key of the backend that answers what no route matches.
     #[schemars(length(max = 64))]
     pub default_backend: String,
+    /// Limits for one client; none: no route has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<EdgeLimits>,
+    /// Hops in front of the edge that are believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted_proxies: Option<TrustedProxies>,
     /// Paths that are answered with 404, with everything below them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 256)))]
@@ -130,6 +136,16 @@ pub struct EdgeHandling {
     /// Whether text is compressed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub gzip: bool,
+    /// Which of the limits for one client count.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limit: LimitClass,
+    /// What one edge pod allows to all clients together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<EdgeRate>,
+    /// Networks that may ask; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 64)))]
+    pub allow_from: Vec<String>,
 }
 
 fn connect_millis() -> i32 {
@@ -154,6 +170,34 @@ impl Default for EdgeHandling {
             web_socket: false,
             unbuffered: false,
             gzip: false,
+            limit: LimitClass::General,
+            total: None,
+            allow_from: Vec::new(),
         }
     }
+}
+
+/// Limits for one client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeLimits {
+    /// On all routes together.
+    pub client: EdgeRate,
+    /// On routes of the class `Auth`.
+    pub client_auth: EdgeRate,
+    /// What is too much is only marked.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dry_run: bool,
+}
+
+/// A number of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeRate {
+    /// Requests in each minute: a share of a rate need not be a whole number for a second.
+    #[schemars(range(min = 1, max = 6_000_000))]
+    pub per_minute: i32,
+    /// Requests that may come at once.
+    #[schemars(range(min = 0, max = 200_000))]
+    pub burst: i32,
 }

@@ -6,11 +6,12 @@ mod gateway;
 mod migration_plan;
 mod stomaton_service;
 
-pub use edge_config::{EdgeConfig, EdgeConfigSpec, EdgeHandling, EdgeRoute};
+pub use edge_config::{EdgeConfig, EdgeConfigSpec, EdgeHandling, EdgeLimits, EdgeRate, EdgeRoute};
 pub use edge_weights::{EdgeWeights, EdgeWeightsSpec, RouteWeights};
 pub use gateway::{
-    Diagnostics, DroppedRoute, Engine, Gateway, GatewayService, GatewaySpec, GatewayStatus, HeaderMatch,
-    Method, PodStatus, Route, RouteMatch, ServiceType, Timeouts,
+    AddressFrom, Diagnostics, DroppedRoute, Engine, Gateway, GatewayService, GatewaySpec, GatewayStatus,
+    HeaderMatch, LimitClass, LimitMode, Method, PodStatus, Rate, RateLimits, Route, RouteLimit, RouteMatch,
+    ServiceType, Timeouts, TrustedProxies,
 };
 pub use migration_plan::{
     Evidence, GatewayRef, Guard, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus, Phase, PlanRoute,
@@ -58,6 +59,10 @@ pub(crate) const ONE_MEANING_SAYS: &str =
 pub(crate) const WHOLE_SEGMENTS: &str = "self == '/' || !self.endsWith('/')";
 pub(crate) const WHOLE_SEGMENTS_SAYS: &str =
     "leave out the '/' at the end: a prefix means whole segments anyway";
+
+/// Rule for a list of networks. Whoever uses them parses them.
+pub(crate) const NETWORK: &str = "self.all(n, n.matches('^[0-9a-fA-F.:]+/[0-9]{1,3}$'))";
+pub(crate) const NETWORK_SAYS: &str = "must be networks such as 10.20.0.0/16";
 
 /// For fields that are left out when they say nothing.
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -3,6 +3,7 @@
 //! Pure.
 
 use std::fmt;
+use std::net::IpAddr;
 
 /// Why a string was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,6 +94,21 @@ checked!(
     }
 );
 
+checked!(
+    /// A network: an address and the length of the part that counts.
+    Network, "network", "an address and a length, such as 10.20.0.0/16", is_network
+);
+
+fn is_network(s: &str) -> bool {
+    let Some((address, length)) = s.split_once('/') else { return false };
+    let most = match address.parse() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    length.bytes().all(|b| b.is_ascii_digit()) && length.parse::<u8>().is_ok_and(|length| length <= most)
+}
+
 fn is_hash(s: &str) -> bool {
     s.len() == 16 && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -153,6 +169,26 @@ mod tests {
         }
         for bad in ["", "a b", "a\"", "a\\", "$a", "a;", "{", "é", "\n"] {
             assert!(HeaderValue::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn networks_have_a_length() {
+        for good in ["10.0.0.0/8", "0.0.0.0/0", "fd00::/8", "::1/128"] {
+            assert!(Network::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "10.0.0.1",
+            "10.0.0.0/33",
+            "10.0.0.0/+8",
+            "fd00::/129",
+            "all",
+            "unix:",
+            "a.b/8",
+            "10.0.0.0/8;",
+        ] {
+            assert!(Network::parse(bad).is_err(), "{bad}");
         }
     }
 

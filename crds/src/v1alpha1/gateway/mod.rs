@@ -2,12 +2,15 @@
 //!
 //! - [`route`]: a route, what it matches, and how its requests are handled
 //! - [`status`]: what is known of an edge
+//! - [`traffic`]: limits, and whom the edge believes
 
 mod route;
 mod status;
+mod traffic;
 
 pub use route::{HeaderMatch, Method, Route, RouteMatch, Timeouts};
 pub use status::{DroppedRoute, GatewayStatus, PodStatus};
+pub use traffic::{AddressFrom, LimitClass, LimitMode, Rate, RateLimits, RouteLimit, TrustedProxies};
 
 use super::{BackendRef, PATH};
 use kube::{CustomResource, KubeSchema};
@@ -58,6 +61,12 @@ pub struct GatewaySpec {
     pub service: GatewayService,
     /// Answers everything that no route matches: the monolith.
     pub default_backend: BackendRef,
+    /// How many requests are answered.
+    #[serde(default)]
+    pub rate_limits: RateLimits,
+    /// Hops in front of the edge that are believed. Left out: none, and the client is whoever connects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted_proxies: Option<TrustedProxies>,
     /// Paths that are answered with 404, whatever the backends have there: `/internal`. Each means itself and
     /// everything below it, and a route cannot be in there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

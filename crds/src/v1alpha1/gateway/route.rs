@@ -1,9 +1,10 @@
 //! A route: what it matches, and how its requests are handled.
 
 use super::super::{
-    BackendRef, DURATION, ONE_MEANING, ONE_MEANING_SAYS, PATH, WHOLE_SEGMENTS, WHOLE_SEGMENTS_SAYS,
-    is_default,
+    BackendRef, DURATION, NETWORK, NETWORK_SAYS, ONE_MEANING, ONE_MEANING_SAYS, PATH, WHOLE_SEGMENTS,
+    WHOLE_SEGMENTS_SAYS, is_default,
 };
+use super::traffic::RouteLimit;
 use kube::{KubeSchema, core::Duration};
 use serde::{Deserialize, Serialize};
 use std::time::Duration as StdDuration;
@@ -38,6 +39,17 @@ pub struct Route {
     /// tells about them (BREACH).
     #[serde(default, skip_serializing_if = "is_default")]
     pub gzip: bool,
+    /// How many requests are answered.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rate_limit: RouteLimit,
+    /// Networks that may ask; everybody else gets 403. Empty: everybody may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 64)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new(NETWORK).message(NETWORK_SAYS)
+    )]
+    pub allow_from: Vec<String>,
 }
 
 /// How long things may take.

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use stomaton_crds::{
     conditions::{Reason, State, Summary},
     keys,
-    v1alpha1::{DroppedRoute, Gateway, Route},
+    v1alpha1::{DroppedRoute, Gateway, Route, TrustedProxies},
 };
 
 /// A Gateway with the routes that can be served.
@@ -23,6 +23,8 @@ pub struct Valid<'a> {
     pub family: Family,
     /// Paths that are answered with 404.
     pub hidden: Vec<&'a str>,
+    /// Hops that are believed.
+    pub trusted_proxies: Option<TrustedProxies>,
     /// Routes without fault, in the order of the spec.
     pub routes: Vec<&'a Route>,
     /// The others, with why and what to do.
@@ -54,7 +56,17 @@ pub fn validate(gateway: &Gateway) -> Result<Valid<'_>, Summary> {
         }
     }
     let hidden = hidden.iter().map(String::as_str).filter(|path| route::fault_of_path("", path).is_none());
-    Ok(Valid { gateway, family, hidden: hidden.collect(), routes, dropped })
+    let hidden = hidden.collect();
+    let trusted_proxies = believable(gateway.spec.trusted_proxies.as_ref());
+    Ok(Valid { gateway, family, hidden, trusted_proxies, routes, dropped })
+}
+
+/// Without the networks that are none: nobody is believed by mistake.
+fn believable(given: Option<&TrustedProxies>) -> Option<TrustedProxies> {
+    let given = given?;
+    let networks = given.networks.iter().filter(|network| route::is_network(network)).cloned();
+    let believable = TrustedProxies { networks: networks.collect(), ..given.clone() };
+    (!believable.networks.is_empty()).then_some(believable)
 }
 
 #[cfg(test)]
@@ -113,12 +125,25 @@ mod tests {
             (json!({"maxBody": "10m;"}), "`maxBody` must be"),
             (json!({"maxBody": "0Mi"}), "`maxBody` must be"),
             (json!({"timeouts": {"connect": "0s"}}), "`timeouts.connect` must be between 10ms and 1m"),
+            (json!({"allowFrom": ["10.0.0.1"]}), "`allowFrom` has \"10.0.0.1\""),
+            (json!({"rateLimit": {"total": {"requestsPerSecond": 0}}}), "`rateLimit.total` must be"),
             (json!({"timeouts": {"idle": "-5s"}}), "`timeouts.idle` must be between 1s and 24h"),
         ];
         for (more, says) in cases {
             let dropped = dropped(route(more.clone()));
             assert!(dropped.len() == 1 && dropped[0].1.contains(says), "{more}: {dropped:?}");
         }
+    }
+
+    #[test]
+    fn a_network_that_is_none_is_not_believed() {
+        let given = |networks: &[&str]| TrustedProxies {
+            networks: networks.iter().map(|n| (*n).to_owned()).collect(),
+            address_from: stomaton_crds::v1alpha1::AddressFrom::XForwardedFor,
+        };
+        let kept = believable(Some(&given(&["10.0.0.0/8", "10.0.0.0/33", "all", "fd00::/8"]))).unwrap();
+        assert_eq!(kept.networks, ["10.0.0.0/8", "fd00::/8"]);
+        assert_eq!(believable(Some(&given(&["0.0.0.0"]))), None);
     }
 
     #[test]

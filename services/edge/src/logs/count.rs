@@ -17,6 +17,9 @@ struct Line<'a> {
     s: &'a str,
     /// Statuses of the backend, one for each attempt.
     u: &'a str,
+    /// What became of the request at the limits.
+    #[serde(default)]
+    l: &'a str,
 }
 
 /// What a line was.
@@ -36,7 +39,8 @@ pub(super) fn count(state: &mut EdgeState, line: &[u8]) -> Kind {
     };
     state.lines += 1;
     let is_bad = line.s.starts_with('5') || line.u.split(", ").any(|status| status.starts_with('5'));
-    if !line.r.is_empty() {
+    // What was too much met neither side.
+    if !line.r.is_empty() && line.l != "REJECTED" {
         let audiences = match state.counters.get_mut(line.r) {
             Some(known) => known,
             None => state.counters.entry(line.r.to_owned()).or_default(),
@@ -88,6 +92,14 @@ mod tests {
         let (state, _) = counted(&[r#"{"r":"","d":"","a":"public","s":"400","u":"","t":"0.0","b":"1"}"#]);
         assert_eq!(state.lines, 1);
         assert!(state.counters.is_empty());
+    }
+
+    #[test]
+    fn what_was_too_much_is_no_side_s_answer() {
+        let line = r#"{"r":"00000000000000aa","d":"service","a":"public","s":"429","u":"","t":"0.0","b":"1","l":"REJECTED"}"#;
+        let (state, kinds) = counted(&[line, &line.replace("REJECTED", "REJECTED_DRY_RUN")]);
+        assert_eq!((state.lines, kinds), (2, vec![Kind::Good, Kind::Good]));
+        assert_eq!(state.counters["00000000000000aa"]["public"].service.requests, 1);
     }
 
     #[test]

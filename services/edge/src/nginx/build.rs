@@ -3,6 +3,8 @@
 //! - `choices`: the maps that choose a route
 //! - `server`: what users meet
 //! - `handling`: what a route wants otherwise than the rest
+//! - `limits`: how many requests are answered
+//! - `clients`: who the client is, and what backends are told of it
 //!
 //! Rules that keep it right, each from a measured failure:
 //! - `set` only inside locations and no map on `$uri`: both are evaluated again in subrequests;
@@ -11,7 +13,9 @@
 //! - no `open_file_cache`: it would hide a switch of weights.
 
 mod choices;
+mod clients;
 mod handling;
+mod limits;
 mod server;
 
 use super::checked::Checked;
@@ -47,6 +51,8 @@ const SCHEME: Variable = Variable::named("scheme");
 const STATUS: Variable = Variable::named("status");
 const UPSTREAM_STATUS: Variable = Variable::named("upstream_status");
 const REQUEST_TIME: Variable = Variable::named("request_time");
+const METHOD: Variable = Variable::named("request_method");
+const LIMITED: Variable = Variable::named("limit_req_status");
 const BYTES_SENT: Variable = Variable::named("bytes_sent");
 
 /// Header that says how an answer came about; only the edge's own is passed on.
@@ -61,7 +67,9 @@ pub(super) const SERVICE: &str = "service";
 pub(super) fn build(config: &Checked, settings: &Settings) -> Result<Vec<Node>, RenderError> {
     let tables = compile(&config.routes);
     let mut http = http_basics(settings)?;
-    http.extend(logs(&settings.log_dir)?);
+    http.extend(logs(&settings.log_dir, clients::correlation(&config.trusted))?);
+    http.extend(clients::tables(config)?);
+    http.extend(limits::zones(config.limits.as_ref(), &config.routes)?);
     http.extend(cohorts(&config.routes)?);
     http.push(backend_map(config)?);
     http.extend(upstreams(config)?);
@@ -115,12 +123,14 @@ fn http_basics(settings: &Settings) -> Result<Vec<Node>, DataError> {
 }
 
 /// Good answers go through a buffer, bad ones at once: a guard's count is then milliseconds old.
-fn logs(dir: &Path) -> Result<Vec<Node>, DataError> {
+fn logs(dir: &Path, correlation: Variable) -> Result<Vec<Node>, DataError> {
     let format = Text::fixed(r#"{"r":""#).var(ROUTE);
     let format = format.and(r#"","d":""#)?.var(SIDE).and(r#"","a":""#)?.and(AUDIENCE_PUBLIC)?;
     let format = format.and(r#"","s":""#)?.var(STATUS).and(r#"","u":""#)?.var(UPSTREAM_STATUS);
-    let format =
-        format.and(r#"","t":""#)?.var(REQUEST_TIME).and(r#"","b":""#)?.var(BYTES_SENT).and(r#""}"#)?;
+    let format = format.and(r#"","t":""#)?.var(REQUEST_TIME).and(r#"","b":""#)?.var(BYTES_SENT);
+    // Nothing of a path, a query or a cookie: they hold secrets.
+    let format = format.and(r#"","m":""#)?.var(METHOD).and(r#"","l":""#)?.var(LIMITED);
+    let format = format.and(r#"","c":""#)?.var(correlation).and(r#""}"#)?;
     let is_5xx = (500..600).map(|status: i32| entry(Text::number(status), Text::fixed("1")));
     let bad = std::iter::once(default("0")).chain(is_5xx).collect();
     let good = vec![default("1"), entry(Text::fixed("1"), Text::fixed("0"))];

@@ -2,10 +2,14 @@
 
 use super::RenderError;
 use super::routing::{Route, Target};
-use crate::names::{BackendKey, HeaderName, HeaderValue, HostName, NameError, PathPrefix, RouteId, Salt};
+use crate::names::{
+    BackendKey, HeaderName, HeaderValue, HostName, NameError, Network, PathPrefix, RouteId, Salt,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use stomaton_crds::v1alpha1::{EdgeConfigSpec, EdgeHandling, EdgeRoute, HeaderMatch};
+use stomaton_crds::v1alpha1::{
+    AddressFrom, EdgeConfigSpec, EdgeHandling, EdgeLimits, EdgeRate, EdgeRoute, HeaderMatch,
+};
 
 /// What may be rendered.
 #[derive(Clone, Debug)]
@@ -13,10 +17,19 @@ pub(super) struct Checked {
     pub(super) revision: i64,
     pub(super) backends: BTreeMap<BackendKey, SocketAddr>,
     pub(super) default_backend: BackendKey,
+    pub(super) limits: Option<EdgeLimits>,
+    pub(super) trusted: Trusted,
     /// Answered with 404, with everything below.
     pub(super) hidden: BTreeSet<PathPrefix>,
     pub(super) routes: Vec<Route>,
     pub(super) diagnostics: bool,
+}
+
+/// Hops that are believed when they say who the client is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trusted {
+    pub(super) networks: Vec<Network>,
+    pub(super) address_from: AddressFrom,
 }
 
 /// Something that was left out.
@@ -64,6 +77,23 @@ pub(super) fn check(spec: &EdgeConfigSpec) -> Result<(Checked, Vec<Dropped>), Re
             false => Err(RenderError::DefaultBackend(format!("{key} is not among the usable backends"))),
         })?;
 
+    let limits = spec.limits.clone().filter(|limits| {
+        let good = in_range(&limits.client) && in_range(&limits.client_auth);
+        if !good {
+            note("limits", RouteError::Range("a rate").to_string());
+        }
+        good
+    });
+    let mut trusted = Trusted::default();
+    if let Some(given) = &spec.trusted_proxies {
+        trusted.address_from = given.address_from;
+        for network in &given.networks {
+            match Network::parse(network) {
+                Ok(network) => trusted.networks.push(network),
+                Err(error) => note(network, error.to_string()),
+            }
+        }
+    }
     let mut hidden = BTreeSet::new();
     for path in &spec.hidden_paths {
         match PathPrefix::parse(path) {
@@ -89,7 +119,9 @@ pub(super) fn check(spec: &EdgeConfigSpec) -> Result<(Checked, Vec<Dropped>), Re
     }
     let diagnostics = spec.diagnostics;
     let revision = spec.revision;
-    Ok((Checked { revision, backends, default_backend, hidden, routes, diagnostics }, dropped))
+    let checked =
+        Checked { revision, backends, default_backend, limits, trusted, hidden, routes, diagnostics };
+    Ok((checked, dropped))
 }
 
 fn backend(key: &str, address: &str) -> Result<(BackendKey, SocketAddr), String> {
@@ -114,6 +146,7 @@ fn route(
         methods: given.methods.iter().copied().collect(),
         headers: given.headers.iter().map(header).collect::<Result<_, _>>()?,
         handling: handling(&given.handling)?,
+        allow_from: given.handling.allow_from.iter().map(|n| Network::parse(n)).collect::<Result<_, _>>()?,
         safe: usable(&given.safe, backends)?,
         rewrite: rewrite(given.safe_rewrite.as_deref())?,
         target: None,
@@ -140,8 +173,13 @@ fn handling(given: &EdgeHandling) -> Result<EdgeHandling, RouteError> {
     ];
     match within.into_iter().find(|(_, value, most)| !(1..=*most).contains(value)) {
         Some((field, ..)) => Err(RouteError::Range(field)),
+        None if given.total.is_some_and(|total| !in_range(&total)) => Err(RouteError::Range("total")),
         None => Ok(given.clone()),
     }
+}
+
+fn in_range(rate: &EdgeRate) -> bool {
+    (1..=6_000_000).contains(&rate.per_minute) && (0..=200_000).contains(&rate.burst)
 }
 
 /// The target, apart from the rest: a route whose target cannot be used still has a safe side.

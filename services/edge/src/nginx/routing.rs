@@ -5,7 +5,7 @@
 //! others; then one with hosts over one without, one with methods over one without, one with more headers over one
 //! with fewer, and what stands first.
 
-use crate::names::{BackendKey, HeaderName, HeaderValue, HostName, PathPrefix, RouteId, Salt};
+use crate::names::{BackendKey, HeaderName, HeaderValue, HostName, Network, PathPrefix, RouteId, Salt};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use stomaton_crds::v1alpha1::{EdgeHandling, Method};
@@ -21,6 +21,8 @@ pub(super) struct Route {
     pub(super) methods: BTreeSet<Method>,
     pub(super) headers: BTreeMap<HeaderName, HeaderValue>,
     pub(super) handling: EdgeHandling,
+    /// Who may ask; empty: everybody.
+    pub(super) allow_from: Vec<Network>,
     pub(super) safe: BackendKey,
     /// Path that the safe side has in place of the route's.
     pub(super) rewrite: Option<PathPrefix>,
@@ -168,6 +170,7 @@ mod tests {
             methods: methods.iter().copied().collect(),
             headers: BTreeMap::new(),
             handling: EdgeHandling::default(),
+            allow_from: Vec::new(),
             safe: BackendKey::parse("m").unwrap(),
             rewrite: None,
             target: None,

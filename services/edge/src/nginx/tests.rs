@@ -2,6 +2,7 @@
 
 mod handling;
 mod injection;
+mod limits;
 
 use super::lex::lex;
 use super::tree::{Arg, Node, Text, Variable, block, entry, line};

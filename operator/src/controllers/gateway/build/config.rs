@@ -4,8 +4,8 @@
 //! vanished keeps its last known address; a target that vanished leaves the route on its safe side. Both are said.
 
 use super::super::{Problems, gather::Gathered, validate::Valid};
+use super::handling::{handling, limits};
 use crate::hex::hex;
-use super::handling::handling;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
@@ -79,11 +79,17 @@ pub fn compile(valid: &Valid<'_>, gathered: &Gathered) -> (Option<EdgeConfigSpec
     let Some(default_backend) = compiler.default_backend(&spec.default_backend) else {
         return (None, compiler.problems);
     };
-    let routes = valid.routes.iter().filter_map(|route| compiler.route(route, &default_backend)).collect();
+    let routes = valid
+        .routes
+        .iter()
+        .filter_map(|route| compiler.route(route, &default_backend, spec.replicas))
+        .collect();
     let content = EdgeConfigSpec {
         revision: 0,
         backends: compiler.backends,
         default_backend,
+        limits: limits(&spec.rate_limits),
+        trusted_proxies: valid.trusted_proxies.clone(),
         hidden_paths: valid.hidden.iter().map(|path| (*path).to_owned()).collect(),
         routes,
         diagnostics: spec.diagnostics.response_header,
@@ -113,7 +119,7 @@ impl<'a> Compiler<'a> {
         key
     }
 
-    fn route(&mut self, route: &Route, default_backend: &str) -> Option<EdgeRoute> {
+    fn route(&mut self, route: &Route, default_backend: &str, pods: i32) -> Option<EdgeRoute> {
         let (path, exact) = route.matches.place()?;
         let safe = match &route.backend {
             None => default_backend.to_owned(),
@@ -132,7 +138,7 @@ impl<'a> Compiler<'a> {
             exact,
             methods: route.matches.methods.clone(),
             headers: route.matches.headers.clone(),
-            handling: handling(route),
+            handling: handling(route, pods),
             safe,
             safe_rewrite: route.backend.as_ref().and_then(|backend| backend.rewrite.clone()),
             target,

@@ -1,10 +1,31 @@
-//! How requests of a route are handled, in the numbers that the edge counts with. Pure.
+//! How requests are handled, in the numbers that the edge counts with. Pure.
 
 use std::time::Duration;
-use stomaton_crds::v1alpha1::{EdgeHandling, Route};
+use stomaton_crds::v1alpha1::{EdgeHandling, EdgeLimits, EdgeRate, LimitMode, Rate, RateLimits, Route};
 
-/// How requests of `route`, which was checked, are handled.
-pub fn handling(route: &Route) -> EdgeHandling {
+/// Limits for one client, which meets one pod and so has them in full there.
+pub fn limits(limits: &RateLimits) -> Option<EdgeLimits> {
+    let dry_run = match limits.mode {
+        LimitMode::Enforce => false,
+        LimitMode::DryRun => true,
+        LimitMode::Disabled => return None,
+    };
+    let (client, client_auth) = (share(limits.per_client, 1), share(limits.per_client_auth, 1));
+    Some(EdgeLimits { client, client_auth, dry_run })
+}
+
+/// What each of `pods` allows so that they allow `rate` together: never nothing.
+fn share(rate: Rate, pods: i32) -> EdgeRate {
+    let pods = pods.max(1);
+    let per_minute = rate.requests_per_second.saturating_mul(60) / pods;
+    EdgeRate { per_minute: per_minute.max(1), burst: rate.burst() / pods }
+}
+
+/// How requests of `route`, which was checked, are handled by each of `pods`.
+///
+/// That is the number wanted, not the number that is ready: a pod that fails for a minute must not cost every pod a
+/// reload, and while it is away the edge allows less than it may, not more.
+pub fn handling(route: &Route, pods: i32) -> EdgeHandling {
     let streams = route.web_socket || route.server_sent_events;
     let silent = if streams { route.timeouts.idle } else { route.timeouts.response };
     let default = EdgeHandling::default();
@@ -15,6 +36,9 @@ pub fn handling(route: &Route) -> EdgeHandling {
         web_socket: route.web_socket,
         unbuffered: route.server_sent_events,
         gzip: route.gzip,
+        limit: route.rate_limit.class,
+        total: route.rate_limit.total.map(|rate| share(rate, pods)),
+        allow_from: route.allow_from.clone(),
     }
 }
 
@@ -40,7 +64,7 @@ mod tests {
     fn of(more: serde_json::Value) -> EdgeHandling {
         let mut route = json!({"name": "r", "match": {"pathPrefix": "/a"}});
         route.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        handling(&serde_json::from_value(route).unwrap())
+        handling(&serde_json::from_value(route).unwrap(), 3)
     }
 
     #[test]
@@ -56,6 +80,27 @@ mod tests {
         for stream in ["webSocket", "serverSentEvents"] {
             assert_eq!(of(json!({"timeouts": timeouts, stream: true})).silent_millis, 600_000);
         }
+    }
+
+    #[test]
+    fn a_total_is_shared_among_the_pods_and_never_nothing() {
+        let total = |rate: serde_json::Value| of(json!({"rateLimit": {"total": rate}})).total.unwrap();
+        let rate = |per_minute, burst| EdgeRate { per_minute, burst };
+        assert_eq!(total(json!({"requestsPerSecond": 100})), rate(2000, 66));
+        assert_eq!(total(json!({"requestsPerSecond": 1, "burst": 2})), rate(20, 0));
+        assert_eq!(share(Rate { requests_per_second: 1, burst: None }, 100), rate(1, 0));
+        assert_eq!(share(Rate { requests_per_second: i32::MAX, burst: None }, 0).per_minute, i32::MAX);
+    }
+
+    #[test]
+    fn a_client_may_100_in_a_second_and_10_on_auth_routes_unless_told_otherwise() {
+        let usual = limits(&RateLimits::default()).unwrap();
+        assert_eq!(usual.client, EdgeRate { per_minute: 6000, burst: 200 });
+        assert_eq!(usual.client_auth, EdgeRate { per_minute: 600, burst: 20 });
+        assert!(!usual.dry_run);
+        let of = |mode| limits(&RateLimits { mode, ..RateLimits::default() });
+        assert!(of(LimitMode::DryRun).unwrap().dry_run);
+        assert_eq!(of(LimitMode::Disabled), None);
     }
 
     #[test]

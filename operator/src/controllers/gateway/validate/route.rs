@@ -1,8 +1,8 @@
 //! What is wrong with one route, and with two beside each other. Pure.
 
 use crate::controllers::gateway::build::handling;
-use std::time::Duration;
-use stomaton_crds::v1alpha1::{HeaderMatch, Route, RouteMatch, Timeouts};
+use std::{net::IpAddr, time::Duration};
+use stomaton_crds::v1alpha1::{HeaderMatch, Rate, Route, RouteMatch, Timeouts};
 
 /// What is wrong with a route by itself.
 pub fn fault(route: &Route) -> Option<String> {
@@ -10,6 +10,28 @@ pub fn fault(route: &Route) -> Option<String> {
         .or_else(|| fault_of_path("backend.rewrite", route.backend.as_ref()?.rewrite.as_ref()?))
         .or_else(|| fault_of_body(route.max_body.as_deref()?))
         .or_else(|| fault_of_timeouts(&route.timeouts))
+        .or_else(|| fault_of_rate(route.rate_limit.total?))
+        .or_else(|| {
+            let network = route.allow_from.iter().find(|network| !is_network(network))?;
+            Some(format!("`allowFrom` has {network:?}: write a network such as 10.20.0.0/16"))
+        })
+}
+
+fn fault_of_rate(Rate { requests_per_second, burst }: Rate) -> Option<String> {
+    let good = (1..=100_000).contains(&requests_per_second) && (0..=200_000).contains(&burst.unwrap_or(0));
+    let words = "`rateLimit.total` must be 1 to 100000 requests in a second, with a burst of 0 to 200000";
+    (!good).then(|| words.to_owned())
+}
+
+/// An address and the length of the part that counts.
+pub fn is_network(network: &str) -> bool {
+    let Some((address, length)) = network.split_once('/') else { return false };
+    let most = match address.parse() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    length.bytes().all(|b| b.is_ascii_digit()) && length.parse::<u8>().is_ok_and(|length| length <= most)
 }
 
 fn fault_of_match(matches: &RouteMatch) -> Option<String> {

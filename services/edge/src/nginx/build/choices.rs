@@ -1,12 +1,9 @@
 //! The maps that choose among the routes of one path, by host, method and headers; none where one route takes all.
 //! Pure.
 
-use super::name;
+use super::{METHOD, REQUEST_HOST, name};
 use crate::nginx::routing::{ByMethod, Choice, Route, Table};
 use crate::nginx::tree::{DataError, Node, Text, Variable, block, entry};
-
-const REQUEST_HOST: Variable = Variable::named("host");
-const METHOD: Variable = Variable::named("request_method");
 
 /// The maps of the table with this number, and what names the route: its id, or the map that chooses it.
 pub(super) fn choose(number: usize, table: &Table<'_>) -> Result<(Vec<Node>, Text), DataError> {

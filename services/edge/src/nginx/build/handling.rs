@@ -1,11 +1,37 @@
 //! What a route wants otherwise than the rest, as directives of its location. Pure.
 
+use super::limits;
+use crate::names::Network;
+use crate::nginx::checked::Checked;
+use crate::nginx::routing::Route;
 use crate::nginx::tree::{Arg, DataError, Node, Text, line};
 use stomaton_crds::v1alpha1::EdgeHandling;
 
-/// Directives for `handling`: none, when it is as usual.
-pub(super) fn nodes(handling: &EdgeHandling) -> Result<Vec<Node>, DataError> {
+/// Directives for `route`, or for what no route matches: none, when all is as usual.
+pub(super) fn nodes(config: &Checked, route: Option<&Route>) -> Result<Vec<Node>, DataError> {
     let usual = EdgeHandling::default();
+    let handling = route.map_or(&usual, |route| &route.handling);
+    let mut nodes = limits::nodes(config.limits.as_ref(), route)?;
+    nodes.extend(passing(handling, &usual)?);
+    if let Some(route) = route {
+        nodes.extend(allowed(route)?);
+    }
+    Ok(nodes)
+}
+
+/// Who may ask.
+fn allowed(route: &Route) -> Result<Vec<Node>, DataError> {
+    if route.allow_from.is_empty() {
+        return Ok(Vec::new());
+    }
+    let allow = |network: &Network| Ok(line("allow", [Text::data(network.as_str())?.into()]));
+    let mut nodes = route.allow_from.iter().map(allow).collect::<Result<Vec<_>, DataError>>()?;
+    nodes.push(line("deny", ["all".into()]));
+    Ok(nodes)
+}
+
+/// How a request and its answer are passed on.
+fn passing(handling: &EdgeHandling, usual: &EdgeHandling) -> Result<Vec<Node>, DataError> {
     let millis = |millis: i32| -> Result<Arg, DataError> { Ok(Text::number(millis).and("ms")?.into()) };
     let mut nodes = Vec::new();
     if handling.connect_millis != usual.connect_millis {

@@ -6,8 +6,8 @@
 //! puts one fixed prefix in place of another; no expression ever cuts a path.
 
 use super::{
-    BACKEND, BUCKET, DIAGNOSTICS, HOST, MONOLITH, MOVING, REMOTE_ADDR, ROUTE, SCHEME, SERVICE, SIDE, default,
-    handling, name, path, upstream_name,
+    BACKEND, BUCKET, DIAGNOSTICS, HOST, MONOLITH, MOVING, ROUTE, SERVICE, SIDE, clients, default, handling,
+    name, path, upstream_name,
 };
 use crate::control::Version;
 use crate::names::{BackendKey, PathPrefix};
@@ -41,7 +41,7 @@ pub(super) fn users(config: &Checked, tables: &[Chosen<'_>], settings: &Settings
     if settings.version >= Version(1, 25, 1) {
         nodes.push(line("http2", ["on".into()]));
     }
-    nodes.extend(proxying(config.routes.iter().any(|route| route.handling.web_socket)));
+    nodes.extend(proxying(config)?);
     if config.diagnostics {
         let value = Text::fixed("route=").var(ROUTE).and(";side=")?.var(SIDE);
         let value = value.and(";bucket=")?.var(BUCKET).and(";pod=")?.and(settings.pod.as_str())?;
@@ -65,8 +65,8 @@ pub(super) fn users(config: &Checked, tables: &[Chosen<'_>], settings: &Settings
         let moving = table.choices().flatten().any(|route| route.target.is_some());
         let mut body = sides(route.clone(), moving.then_some(settings.weights_dir.as_path()))?;
         match alike(table) {
-            Some(handling) => {
-                body.extend(handling::nodes(&handling)?);
+            Some(route) => {
+                body.extend(handling::nodes(config, route)?);
                 body.push(line("proxy_pass", [Text::fixed("http://").var(BACKEND).into()]));
             }
             None => {
@@ -78,17 +78,19 @@ pub(super) fn users(config: &Checked, tables: &[Chosen<'_>], settings: &Settings
     }
     if !tables.iter().any(|(table, _)| table.path.as_str() == "/" && table.scope != Scope::Exact) {
         let mut body = sides(Text::default(), None)?;
+        body.extend(handling::nodes(config, None)?);
         body.push(line("proxy_pass", [Text::fixed("http://").var(BACKEND).into()]));
         nodes.push(block("location", ["/".into()], body));
     }
     for route in elsewhere.into_values() {
-        nodes.extend(inside(route)?);
+        nodes.extend(inside(config, route)?);
     }
     Ok(block("server", [], nodes))
 }
 
 /// How a request goes to a backend, whichever it is.
-fn proxying(upgrades: bool) -> Vec<Node> {
+fn proxying(config: &Checked) -> Result<Vec<Node>, DataError> {
+    let upgrades = config.routes.iter().any(|route| route.handling.web_socket);
     let header = |name: &'static str, value: Text| line("proxy_set_header", [name.into(), value.into()]);
     let mut nodes = vec![
         line("proxy_http_version", ["1.1".into()]),
@@ -104,15 +106,12 @@ fn proxying(upgrades: bool) -> Vec<Node> {
         line("proxy_hide_header", [DIAGNOSTICS.into()]),
         header("Connection", if upgrades { CONNECTION.into() } else { Text::default() }),
         header("Host", HOST.into()),
-        header("X-Real-IP", REMOTE_ADDR.into()),
-        // Overwritten, not appended to: no hop before the edge is trusted yet.
-        header("X-Forwarded-For", REMOTE_ADDR.into()),
-        header("X-Forwarded-Proto", SCHEME.into()),
     ];
     if upgrades {
         nodes.push(header("Upgrade", UPGRADE.into()));
     }
-    nodes
+    nodes.extend(clients::headers(&config.trusted)?);
+    Ok(nodes)
 }
 
 /// What a request may be upgraded to: to a WebSocket, where its route says so. Anything else, HTTP/2 in clear text
@@ -161,16 +160,19 @@ fn sides(route: Text, weights: Option<&Path>) -> Result<Vec<Node>, DataError> {
     Ok(nodes)
 }
 
-/// How all that `table` can choose is handled, if that is the same and none has another path at its backend.
-fn alike(table: &Table<'_>) -> Option<EdgeHandling> {
+/// One of what `table` can choose, if all of it is handled like that and none has another path at its backend.
+fn alike<'a>(table: &Table<'a>) -> Option<Option<&'a Route>> {
     let keeps = |route: &Route| {
         route.rewrite.is_none() && route.target.as_ref().is_none_or(|target| target.rewrite.is_none())
     };
-    if !table.choices().flatten().all(keeps) {
-        return None;
-    }
-    let first = table.choices().next().map(handled)?;
-    table.choices().all(|route| handled(route) == first).then_some(first)
+    let first = table.choices().next()?;
+    let like_first = |route: Option<&Route>| {
+        // A limit of all clients together is counted by route.
+        let same = handled(route) == handled(first) && handled(route).total.is_none();
+        same || route.map(|r| &r.id) == first.map(|r| &r.id)
+    };
+    let alike = table.choices().flatten().all(keeps) && table.choices().all(like_first);
+    alike.then_some(first)
 }
 
 fn handled(route: Option<&Route>) -> EdgeHandling {
@@ -186,8 +188,9 @@ fn onwards(table: &Table<'_>) -> Result<[Node; 2], DataError> {
 }
 
 /// The internal locations of a route.
-fn inside(route: Option<&Route>) -> Result<Vec<Node>, DataError> {
-    let Some(route) = route else { return Ok(vec![unchanged(Text::fixed(INSIDE), MONOLITH, None)?]) };
+fn inside(config: &Checked, route: Option<&Route>) -> Result<Vec<Node>, DataError> {
+    let handling = handling::nodes(config, route)?;
+    let Some(route) = route else { return Ok(vec![unchanged(Text::fixed(INSIDE), MONOLITH, handling)?]) };
     let base = Text::fixed(INSIDE).and(route.id.as_str())?;
     let mut nodes = Vec::new();
     let service = route.target.as_ref().map(|t| (SERVICE, &t.backend, t.rewrite.as_ref()));
@@ -195,17 +198,19 @@ fn inside(route: Option<&Route>) -> Result<Vec<Node>, DataError> {
         [(MONOLITH, &route.safe, route.rewrite.as_ref())].into_iter().chain(service)
     {
         match rewrite {
-            None => nodes.push(unchanged(base.clone(), side, Some(route))?),
-            Some(to) => nodes.extend(replaced(base.clone().and("/")?.and(side)?, route, backend, to)?),
+            None => nodes.push(unchanged(base.clone(), side, handling.clone())?),
+            Some(to) => {
+                nodes.extend(replaced(base.clone().and("/")?.and(side)?, (route, backend, to), &handling)?)
+            }
         }
     }
     Ok(nodes)
 }
 
 /// A side that gets the path as the client sent it.
-fn unchanged(base: Text, side: &'static str, route: Option<&Route>) -> Result<Node, DataError> {
+fn unchanged(base: Text, side: &'static str, handling: Vec<Node>) -> Result<Node, DataError> {
     let mut body = vec![line("internal", [])];
-    body.extend(handling::nodes(&handled(route))?);
+    body.extend(handling);
     body.push(line("proxy_pass", [Text::fixed("http://").var(BACKEND).var(REQUEST_URI).into()]));
     Ok(block("location", [base.and("/")?.and(side)?.and("/")?.into()], body))
 }
@@ -213,15 +218,14 @@ fn unchanged(base: Text, side: &'static str, route: Option<&Route>) -> Result<No
 /// A side that has the path `to` in place of the route's.
 fn replaced(
     base: Text,
-    route: &Route,
-    backend: &BackendKey,
-    to: &PathPrefix,
+    (route, backend, to): (&Route, &BackendKey, &PathPrefix),
+    handling: &[Node],
 ) -> Result<Vec<Node>, DataError> {
     let from = route.path.as_str();
     let below = |path: &str| if path == "/" { path.to_owned() } else { format!("{path}/") };
     let body = |to: &str, redirect: Node| -> Result<Vec<Node>, DataError> {
         let mut body = vec![line("internal", [])];
-        body.extend(handling::nodes(&route.handling)?);
+        body.extend_from_slice(handling);
         body.push(redirect);
         let upstream = Text::fixed("http://").join(upstream_name(backend)?);
         body.push(line("proxy_pass", [upstream.and(to)?.into()]));

@@ -5,10 +5,16 @@ use super::{config, moving, route, settings};
 use crate::names::PodName;
 use crate::nginx::{RenderError, render};
 use proptest::prelude::*;
-use stomaton_crds::v1alpha1::{EdgeConfigSpec, EdgeRoute, HeaderMatch};
+use stomaton_crds::v1alpha1::{
+    AddressFrom, EdgeConfigSpec, EdgeHandling, EdgeRoute, HeaderMatch, TrustedProxies,
+};
 
 fn header(name: &str, value: &str) -> HeaderMatch {
     HeaderMatch { name: name.into(), value: value.into() }
+}
+
+fn open_to(network: &str) -> EdgeHandling {
+    EdgeHandling { allow_from: vec![network.into()], ..EdgeHandling::default() }
 }
 
 /// `payload`, in every string that a tenant can reach, changes nothing but that its route is left out.
@@ -25,6 +31,7 @@ fn assert_harmless(payload: &str) {
         EdgeRoute { safe_rewrite: Some(format!("/a{own}")), ..good() },
         EdgeRoute { headers: vec![header(&own, "1")], ..good() },
         EdgeRoute { headers: vec![header("x-a", &own)], ..good() },
+        EdgeRoute { handling: open_to(&own), ..good() },
     ];
     let text = |spec: &EdgeConfigSpec| render(spec, &settings()).unwrap();
     let others = text(&config(vec![route(2, "/b")])).text;
@@ -35,6 +42,10 @@ fn assert_harmless(payload: &str) {
     }
     let hidden = EdgeConfigSpec { hidden_paths: vec![format!("/a{own}")], ..config(vec![route(2, "/b")]) };
     assert!(text(&hidden).text == others, "a hidden path left a trace");
+    let networks = vec![own.clone()];
+    let trusting = TrustedProxies { networks, address_from: AddressFrom::XForwardedFor };
+    let trusting = EdgeConfigSpec { trusted_proxies: Some(trusting), ..config(vec![route(2, "/b")]) };
+    assert!(text(&trusting).text == others, "a network left a trace");
     let safe_side = text(&config(vec![route(1, "/a")])).text;
     for bad in [
         EdgeRoute { target: Some(own.clone()), ..good() },
