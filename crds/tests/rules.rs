@@ -124,6 +124,8 @@ fn every_rule_of_a_route_refuses_and_says_why() {
         (json!({ "timeouts": { "response": "2h" } }), "`response` must be"),
         (json!({ "timeouts": { "idle": "25h" } }), "`idle` must be"),
         (json!({ "allowFrom": ["10.0.0.1"] }), "must be networks"),
+        (json!({ "cors": { "allowOrigins": ["*", "https://a.b"] } }), "`*` stands alone"),
+        (json!({ "cors": { "allowOrigins": ["*"], "allowCredentials": true } }), "`*` stands alone"),
     ];
     for (route, says) in cases {
         let refused = words(validate_cel(&routed(route.clone())));
@@ -133,6 +135,7 @@ fn every_rule_of_a_route_refuses_and_says_why() {
         (json!({ "defaultBackend": { "name": "m", "rewrite": "/x" } }), "goes with the backend of a route"),
         (json!({ "hiddenPaths": ["/internal/"] }), "a hidden path has whole segments"),
         (json!({ "hiddenPaths": ["/a/../b"] }), "a hidden path has whole segments"),
+        (json!({ "maintenance": { "retryAfter": "0s" } }), "`retryAfter` must be"),
         (json!({ "trustedProxies": { "networks": ["all"] } }), "must be networks"),
     ] {
         let refused = words(validate_cel(&edge(spec.clone())));
@@ -152,9 +155,17 @@ fn a_whole_route_is_accepted() {
         "maxBody": "64Mi", "webSocket": true, "serverSentEvents": true, "gzip": true,
         "rateLimit": { "class": "Auth", "total": { "requestsPerSecond": 500, "burst": 50 } },
         "allowFrom": ["10.0.0.0/8", "fd00::/8"],
+        "cors": { "allowOrigins": ["https://a.example:8443"], "allowCredentials": true, "maxAgeSeconds": 600 },
     });
     assert_eq!(words(validate_cel(&routed(whole))), "");
-    assert_eq!(words(validate_cel(&edge(json!({ "hiddenPaths": ["/internal", "/.git"] })))), "");
+    let whole = json!({
+        "hiddenPaths": ["/internal", "/.git"],
+        "trustedProxies": { "networks": ["10.0.0.0/8"], "addressFrom": "XRealIp" },
+        "rateLimits": { "mode": "DryRun", "perClient": { "requestsPerSecond": 5 } },
+        "securityHeaders": { "contentSecurityPolicy": "default-src 'self'" },
+        "maintenance": { "retryAfter": "10m" },
+    });
+    assert_eq!(words(validate_cel(&edge(whole))), "");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `EdgeConfig`: the structure of one edge, as the operator compiled it. Written by the operator only, read by the
 //! agents of that edge. It changes rarely; weights are apart, in [`super::EdgeWeights`].
 
-use super::{HeaderMatch, LimitClass, Method, TrustedProxies, is_default};
+use super::{Cors, HeaderMatch, LimitClass, Method, SecurityHeaders, TrustedProxies, is_default};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -45,6 +45,13 @@ pub struct EdgeConfigSpec {
     /// Hops in front of the edge that are believed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trusted_proxies: Option<TrustedProxies>,
+    /// Headers that are added to answers without them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_headers: Option<SecurityHeaders>,
+    /// Every request is answered with 503, and told to come again after so many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub maintenance_seconds: Option<i32>,
     /// Paths that are answered with 404, with everything below them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 256)))]
@@ -146,6 +153,9 @@ pub struct EdgeHandling {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 64)))]
     pub allow_from: Vec<String>,
+    /// Which pages of other origins may call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
 }
 
 fn connect_millis() -> i32 {
@@ -173,6 +183,7 @@ impl Default for EdgeHandling {
             limit: LimitClass::General,
             total: None,
             allow_from: Vec::new(),
+            cors: None,
         }
     }
 }

@@ -9,9 +9,9 @@ mod stomaton_service;
 pub use edge_config::{EdgeConfig, EdgeConfigSpec, EdgeHandling, EdgeLimits, EdgeRate, EdgeRoute};
 pub use edge_weights::{EdgeWeights, EdgeWeightsSpec, RouteWeights};
 pub use gateway::{
-    AddressFrom, Diagnostics, DroppedRoute, Engine, Gateway, GatewayService, GatewaySpec, GatewayStatus,
-    HeaderMatch, LimitClass, LimitMode, Method, PodStatus, Rate, RateLimits, Route, RouteLimit, RouteMatch,
-    ServiceType, Timeouts, TrustedProxies,
+    AddressFrom, Cors, Diagnostics, DroppedRoute, Engine, FrameOptions, Gateway, GatewayService, GatewaySpec,
+    GatewayStatus, HeaderMatch, LimitClass, LimitMode, Maintenance, Method, PodStatus, Rate, RateLimits,
+    ReferrerPolicy, Route, RouteLimit, RouteMatch, SecurityHeaders, ServiceType, Timeouts, TrustedProxies,
 };
 pub use migration_plan::{
     Evidence, GatewayRef, Guard, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus, Phase, PlanRoute,

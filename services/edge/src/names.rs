@@ -99,6 +99,25 @@ checked!(
     Network, "network", "an address and a length, such as 10.20.0.0/16", is_network
 );
 
+checked!(
+    /// An origin of pages: scheme, host and port.
+    Origin, "origin", "http:// or https://, a DNS name in lower case, and a port if need be", is_origin
+);
+checked!(
+    /// A Content-Security-Policy.
+    Policy, "content security policy", "1 to 1024 of A-Z a-z 0-9 space ' * . : / ; = _ -",
+    |s| {
+        (1..=1024).contains(&s.len())
+            && s.bytes().all(|b| b.is_ascii_alphanumeric() || b" '*.:/;=_-".contains(&b))
+    }
+);
+
+fn is_origin(s: &str) -> bool {
+    let Some(host) = s.strip_prefix("https://").or_else(|| s.strip_prefix("http://")) else { return false };
+    let (host, port) = host.split_once(':').unwrap_or((host, "443"));
+    is_dns_name(host) && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()
+}
+
 fn is_network(s: &str) -> bool {
     let Some((address, length)) = s.split_once('/') else { return false };
     let most = match address.parse() {
@@ -189,6 +208,30 @@ mod tests {
             "10.0.0.0/8;",
         ] {
             assert!(Network::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn origins_have_no_path() {
+        for good in ["https://a.example", "http://localhost:3000"] {
+            assert!(Origin::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "*",
+            "a.example",
+            "https://",
+            "https://A.b",
+            "https://a/",
+            "https://a:x",
+            "https://a:+1",
+            "https://a b",
+        ] {
+            assert!(Origin::parse(bad).is_err(), "{bad}");
+        }
+        assert!(Policy::parse("default-src 'self'; img-src *").is_ok());
+        for bad in ["", "a\"b", "$host", "a\nb", "a\\b"] {
+            assert!(Policy::parse(bad).is_err(), "{bad:?}");
         }
     }
 

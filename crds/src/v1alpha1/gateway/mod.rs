@@ -3,11 +3,14 @@
 //! - [`route`]: a route, what it matches, and how its requests are handled
 //! - [`status`]: what is known of an edge
 //! - [`traffic`]: limits, and whom the edge believes
+//! - [`answers`]: what the edge adds to answers, and what it answers itself
 
+mod answers;
 mod route;
 mod status;
 mod traffic;
 
+pub use answers::{Cors, FrameOptions, Maintenance, ReferrerPolicy, SecurityHeaders};
 pub use route::{HeaderMatch, Method, Route, RouteMatch, Timeouts};
 pub use status::{DroppedRoute, GatewayStatus, PodStatus};
 pub use traffic::{AddressFrom, LimitClass, LimitMode, Rate, RateLimits, RouteLimit, TrustedProxies};
@@ -67,6 +70,12 @@ pub struct GatewaySpec {
     /// Hops in front of the edge that are believed. Left out: none, and the client is whoever connects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trusted_proxies: Option<TrustedProxies>,
+    /// Headers that protect users in their browsers. Left out: none are added; `{}` adds the usual ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_headers: Option<SecurityHeaders>,
+    /// While this is there, every request but `GET /health` is answered with 503. Weights and plans are left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
     /// Paths that are answered with 404, whatever the backends have there: `/internal`. Each means itself and
     /// everything below it, and a route cannot be in there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

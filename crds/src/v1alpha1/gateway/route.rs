@@ -4,7 +4,7 @@ use super::super::{
     BackendRef, DURATION, NETWORK, NETWORK_SAYS, ONE_MEANING, ONE_MEANING_SAYS, PATH, WHOLE_SEGMENTS,
     WHOLE_SEGMENTS_SAYS, is_default,
 };
-use super::traffic::RouteLimit;
+use super::{answers::Cors, traffic::RouteLimit};
 use kube::{KubeSchema, core::Duration};
 use serde::{Deserialize, Serialize};
 use std::time::Duration as StdDuration;
@@ -42,6 +42,9 @@ pub struct Route {
     /// How many requests are answered.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rate_limit: RouteLimit,
+    /// Which pages of other origins may call. Left out: the edge adds nothing, and backends decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
     /// Networks that may ask; everybody else gets 403. Empty: everybody may.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 64)))]

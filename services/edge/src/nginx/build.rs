@@ -5,13 +5,15 @@
 //! - `handling`: what a route wants otherwise than the rest
 //! - `limits`: how many requests are answered
 //! - `clients`: who the client is, and what backends are told of it
+//! - `answers`: what is added to answers
 //!
 //! Rules that keep it right, each from a measured failure:
 //! - `set` only inside locations and no map on `$uri`: both are evaluated again in subrequests;
-//! - `if` only as `if (-f PATH)`: a missing file, directory or mount means the safe side;
+//! - `if` only as `if (-f PATH)`, where a missing file, directory or mount means the safe side, and around a `return`;
 //! - no regular expression but `^`, no capture; without a rewrite the path goes to the backend as the client sent it;
 //! - no `open_file_cache`: it would hide a switch of weights.
 
+mod answers;
 mod choices;
 mod clients;
 mod handling;
@@ -73,6 +75,7 @@ pub(super) fn build(config: &Checked, settings: &Settings) -> Result<Vec<Node>, 
     http.extend(cohorts(&config.routes)?);
     http.push(backend_map(config)?);
     http.extend(upstreams(config)?);
+    http.extend(answers::tables(config)?);
     http.extend(server::upgrades(&config.routes)?);
     let mut chosen = Vec::with_capacity(tables.len());
     for (number, table) in tables.iter().enumerate() {

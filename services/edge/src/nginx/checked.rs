@@ -1,5 +1,9 @@
 //! An EdgeConfig of which every string was checked. One bad route is left out, the others keep working. Pure.
 
+mod answers;
+
+pub(super) use answers::{CheckedCors, CheckedSecurity};
+
 use super::RenderError;
 use super::routing::{Route, Target};
 use crate::names::{
@@ -19,6 +23,9 @@ pub(super) struct Checked {
     pub(super) default_backend: BackendKey,
     pub(super) limits: Option<EdgeLimits>,
     pub(super) trusted: Trusted,
+    pub(super) security: CheckedSecurity,
+    /// Everything is answered with 503, and told to come again after so many seconds.
+    pub(super) maintenance: Option<i32>,
     /// Answered with 404, with everything below.
     pub(super) hidden: BTreeSet<PathPrefix>,
     pub(super) routes: Vec<Route>,
@@ -94,6 +101,14 @@ pub(super) fn check(spec: &EdgeConfigSpec) -> Result<(Checked, Vec<Dropped>), Re
             }
         }
     }
+    let mut security = CheckedSecurity::default();
+    if let Some(given) = &spec.security_headers {
+        let (checked, error) = answers::security(given);
+        security = checked;
+        if let Some(error) = error {
+            note("securityHeaders", error.to_string());
+        }
+    }
     let mut hidden = BTreeSet::new();
     for path in &spec.hidden_paths {
         match PathPrefix::parse(path) {
@@ -117,10 +132,18 @@ pub(super) fn check(spec: &EdgeConfigSpec) -> Result<(Checked, Vec<Dropped>), Re
             Err(error) => note(&given.id, error.to_string()),
         }
     }
-    let diagnostics = spec.diagnostics;
-    let revision = spec.revision;
-    let checked =
-        Checked { revision, backends, default_backend, limits, trusted, hidden, routes, diagnostics };
+    let checked = Checked {
+        revision: spec.revision,
+        backends,
+        default_backend,
+        limits,
+        trusted,
+        security,
+        maintenance: spec.maintenance_seconds.map(|seconds| seconds.clamp(1, 86_400)),
+        hidden,
+        routes,
+        diagnostics: spec.diagnostics,
+    };
     Ok((checked, dropped))
 }
 
@@ -147,6 +170,7 @@ fn route(
         headers: given.headers.iter().map(header).collect::<Result<_, _>>()?,
         handling: handling(&given.handling)?,
         allow_from: given.handling.allow_from.iter().map(|n| Network::parse(n)).collect::<Result<_, _>>()?,
+        cors: given.handling.cors.as_ref().map(answers::cors).transpose()?,
         safe: usable(&given.safe, backends)?,
         rewrite: rewrite(given.safe_rewrite.as_deref())?,
         target: None,

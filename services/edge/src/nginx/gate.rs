@@ -102,7 +102,7 @@ impl Context {
             Self::Upstream => &["keepalive", "keepalive_requests", "keepalive_timeout", "server"],
             Self::Server => SERVER,
             Self::Location => LOCATION,
-            Self::If => &["set"],
+            Self::If => &["add_header", "return", "set"],
             Self::Table => &[],
         }
     }
@@ -170,6 +170,7 @@ const SERVER: &[&str] = &[
 
 const LOCATION: &[&str] = &[
     "access_log",
+    "add_header",
     "allow",
     "client_max_body_size",
     "default_type",
@@ -183,6 +184,7 @@ const LOCATION: &[&str] = &[
     "limit_req",
     "proxy_buffering",
     "proxy_connect_timeout",
+    "proxy_hide_header",
     "proxy_pass",
     "proxy_read_timeout",
     "proxy_redirect",
@@ -224,6 +226,7 @@ fn has_known_form(context: Context, words: &[&str]) -> bool {
         (_, ["deny", rest @ ..]) => rest == ["all"],
         (_, ["error_log", rest @ ..]) => rest == ["stderr", "crit"],
         (_, ["if", "(-f", path, ")"]) => path.starts_with('/'),
+        (_, ["if", "($stomaton_preflight)"]) => true,
         (_, ["if", ..]) => false,
         (_, ["location", "=", path] | ["location", path]) => path.starts_with('/'),
         (_, ["location", ..]) => false,
@@ -236,7 +239,7 @@ fn has_known_form(context: Context, words: &[&str]) -> bool {
         (_, ["rewrite", rest @ ..]) => {
             rest == ["^", "/.stomaton/r${stomaton_route}/${stomaton_side}${uri}", "last"]
         }
-        (_, ["return", status, ..]) => matches!(*status, "200" | "404"),
+        (_, ["return", status, ..]) => matches!(*status, "200" | "204" | "404" | "503"),
         (_, ["root", path]) => path.starts_with('/') && path.ends_with("/cur"),
         (_, ["set", variable, _]) => matches!(*variable, "$stomaton_route" | "$stomaton_side"),
         (_, ["proxy_pass" | "return" | "root" | "set", ..]) => false,

@@ -5,6 +5,7 @@
 //! others; then one with hosts over one without, one with methods over one without, one with more headers over one
 //! with fewer, and what stands first.
 
+use super::checked::CheckedCors;
 use crate::names::{BackendKey, HeaderName, HeaderValue, HostName, Network, PathPrefix, RouteId, Salt};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ pub(super) struct Route {
     pub(super) handling: EdgeHandling,
     /// Who may ask; empty: everybody.
     pub(super) allow_from: Vec<Network>,
+    pub(super) cors: Option<CheckedCors>,
     pub(super) safe: BackendKey,
     /// Path that the safe side has in place of the route's.
     pub(super) rewrite: Option<PathPrefix>,
@@ -171,6 +173,7 @@ mod tests {
             headers: BTreeMap::new(),
             handling: EdgeHandling::default(),
             allow_from: Vec::new(),
+            cors: None,
             safe: BackendKey::parse("m").unwrap(),
             rewrite: None,
             target: None,

@@ -1,5 +1,6 @@
 //! What is rendered, that it means what it was made from, and that nothing of anybody's data is ever syntax.
 
+mod answers;
 mod handling;
 mod injection;
 mod limits;

@@ -2,7 +2,7 @@
 
 use crate::support::{Backend, Client, Pod, ROTATE_AT, backends, config, fixed, id, moving, weights};
 use stomaton_crds::v1alpha1::{
-    AddressFrom, EdgeConfigSpec, EdgeLimits, EdgeRate, EdgeRoute, HeaderMatch, LimitClass, Method,
+    AddressFrom, Cors, EdgeConfigSpec, EdgeLimits, EdgeRate, EdgeRoute, HeaderMatch, LimitClass, Method,
     TrustedProxies,
 };
 
@@ -174,4 +174,30 @@ async fn a_trusted_hop_says_who_the_client_is_and_nobody_else() {
         assert!(text.lines().any(|l| l == line), "no {line:?} in:\n{text}");
     }
     assert_eq!(pod.get("/inner", &[("x-forwarded-for", "198.51.100.7")]).await.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn preflights_are_answered_by_the_edge() {
+    let (m, s) = backends().await;
+    let mut shared = moving(1, "/a");
+    shared.handling.cors = Some(Cors {
+        allow_origins: vec!["https://app.example".into()],
+        allow_credentials: true,
+        ..Cors::default()
+    });
+    let pod = serving(vec![shared], &m, &s).await;
+    let mut client = Client::connect(pod.address).await;
+    let ask = ("access-control-request-method", "POST");
+    let preflight = client.send("OPTIONS", "/a/x", &[("origin", "https://app.example"), ask]).await.unwrap();
+    assert_eq!(preflight.status, 204);
+    assert_eq!(preflight.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(preflight.header("access-control-allow-methods"), Some("GET, HEAD, POST"));
+    let stranger = client.send("OPTIONS", "/a/x", &[("origin", "https://evil.example"), ask]).await.unwrap();
+    assert_eq!((stranger.status, stranger.header("access-control-allow-origin")), (204, None));
+    let answer = client.send("GET", "/a/x", &[("origin", "https://app.example")]).await.unwrap();
+    assert_eq!((answer.status, answer.backend().as_str()), (200, "monolith"));
+    assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
+    assert_eq!(answer.header("vary"), Some("Origin"));
+    // No preflight: the backend's to answer.
+    assert_eq!(client.send("OPTIONS", "/a/x", &[]).await.unwrap().status, 200);
 }

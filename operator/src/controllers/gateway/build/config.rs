@@ -4,7 +4,7 @@
 //! vanished keeps its last known address; a target that vanished leaves the route on its safe side. Both are said.
 
 use super::super::{Problems, gather::Gathered, validate::Valid};
-use super::handling::{handling, limits};
+use super::handling::{handling, limits, maintenance};
 use crate::hex::hex;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
@@ -90,6 +90,8 @@ pub fn compile(valid: &Valid<'_>, gathered: &Gathered) -> (Option<EdgeConfigSpec
         default_backend,
         limits: limits(&spec.rate_limits),
         trusted_proxies: valid.trusted_proxies.clone(),
+        security_headers: spec.security_headers.clone(),
+        maintenance_seconds: spec.maintenance.as_ref().map(maintenance),
         hidden_paths: valid.hidden.iter().map(|path| (*path).to_owned()).collect(),
         routes,
         diagnostics: spec.diagnostics.response_header,

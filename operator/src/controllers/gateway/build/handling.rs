@@ -1,7 +1,9 @@
 //! How requests are handled, in the numbers that the edge counts with. Pure.
 
 use std::time::Duration;
-use stomaton_crds::v1alpha1::{EdgeHandling, EdgeLimits, EdgeRate, LimitMode, Rate, RateLimits, Route};
+use stomaton_crds::v1alpha1::{
+    EdgeHandling, EdgeLimits, EdgeRate, LimitMode, Maintenance, Rate, RateLimits, Route,
+};
 
 /// Limits for one client, which meets one pod and so has them in full there.
 pub fn limits(limits: &RateLimits) -> Option<EdgeLimits> {
@@ -39,7 +41,14 @@ pub fn handling(route: &Route, pods: i32) -> EdgeHandling {
         limit: route.rate_limit.class,
         total: route.rate_limit.total.map(|rate| share(rate, pods)),
         allow_from: route.allow_from.clone(),
+        cors: route.cors.clone(),
     }
+}
+
+/// Whole seconds to come again after, at least one.
+pub fn maintenance(given: &Maintenance) -> i32 {
+    let seconds = Duration::from(given.retry_after).as_secs();
+    i32::try_from(seconds).unwrap_or(86_400).clamp(1, 86_400)
 }
 
 fn millis(duration: kube::core::Duration) -> i32 {

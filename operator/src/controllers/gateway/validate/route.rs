@@ -2,7 +2,7 @@
 
 use crate::controllers::gateway::build::handling;
 use std::{net::IpAddr, time::Duration};
-use stomaton_crds::v1alpha1::{HeaderMatch, Rate, Route, RouteMatch, Timeouts};
+use stomaton_crds::v1alpha1::{Cors, HeaderMatch, Rate, Route, RouteMatch, Timeouts};
 
 /// What is wrong with a route by itself.
 pub fn fault(route: &Route) -> Option<String> {
@@ -10,11 +10,45 @@ pub fn fault(route: &Route) -> Option<String> {
         .or_else(|| fault_of_path("backend.rewrite", route.backend.as_ref()?.rewrite.as_ref()?))
         .or_else(|| fault_of_body(route.max_body.as_deref()?))
         .or_else(|| fault_of_timeouts(&route.timeouts))
+        .or_else(|| fault_of_cors(route.cors.as_ref()?))
         .or_else(|| fault_of_rate(route.rate_limit.total?))
         .or_else(|| {
             let network = route.allow_from.iter().find(|network| !is_network(network))?;
             Some(format!("`allowFrom` has {network:?}: write a network such as 10.20.0.0/16"))
         })
+}
+
+fn fault_of_cors(cors: &Cors) -> Option<String> {
+    let any = cors.allow_origins.iter().any(|origin| origin == "*");
+    if any && (cors.allow_origins.len() > 1 || cors.allow_credentials) {
+        return Some("`cors`: `*` stands alone, and not with `allowCredentials`".into());
+    }
+    if cors.allow_origins.is_empty() {
+        return Some("`cors.allowOrigins` is empty: name an origin, or take `cors` out".into());
+    }
+    if let Some(origin) = cors.allow_origins.iter().find(|origin| !is_origin(origin)) {
+        return Some(format!(
+            "`cors.allowOrigins` has {origin:?}: write an origin such as https://app.example.com"
+        ));
+    }
+    let header = cors.allow_headers.iter().chain(&cors.expose_headers).find(|name| !is_header(name))?;
+    Some(format!("`cors` has the header {header:?}: lower case letters, digits and '-'"))
+}
+
+fn is_origin(origin: &str) -> bool {
+    let Some(host) = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://")) else {
+        return origin == "*";
+    };
+    let (host, port) = host.split_once(':').unwrap_or((host, "443"));
+    is_host(host) && port.len() <= 5 && port.parse::<u16>().is_ok() && !port.starts_with('+')
+}
+
+fn is_header(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    name.len() <= 63
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && !name.ends_with('-')
+        && name.bytes().all(plain)
 }
 
 fn fault_of_rate(Rate { requests_per_second, burst }: Rate) -> Option<String> {
@@ -76,12 +110,7 @@ pub fn is_host(host: &str) -> bool {
 }
 
 fn fault_of_header(HeaderMatch { name, value }: &HeaderMatch) -> Option<String> {
-    let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let good = name.len() <= 63
-        && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && !name.ends_with('-')
-        && name.bytes().all(lower);
-    if !good {
+    if !is_header(name) {
         return Some(format!("`headers` has the name {name:?}: lower case letters, digits and '-'"));
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || "._~+/=:@-".contains(c);

@@ -29,6 +29,11 @@ pub(super) fn correlation(trusted: &Trusted) -> Variable {
     if trusted.networks.is_empty() { REQUEST_ID } else { CORRELATION }
 }
 
+/// How the client came, as the edge or a trusted hop saw it.
+pub(super) fn proto(trusted: &Trusted) -> Variable {
+    if trusted.networks.is_empty() { SCHEME } else { PROTO }
+}
+
 /// The tables behind [`headers`].
 pub(super) fn tables(config: &Checked) -> Result<Vec<Node>, DataError> {
     // In two halves: the whole would be the default, said twice.
@@ -86,8 +91,8 @@ fn believed(trusted: &Trusted) -> Result<Vec<Node>, DataError> {
 
 /// What backends are told of the client. W3C `traceparent` and `tracestate` go through as they come.
 pub(super) fn headers(trusted: &Trusted) -> Result<Vec<Node>, DataError> {
-    let is_trusting = !trusted.networks.is_empty();
-    let (forwarded_for, proto) = if is_trusting { (FORWARDED_FOR, PROTO) } else { (REMOTE_ADDR, SCHEME) };
+    let forwarded_for = if trusted.networks.is_empty() { REMOTE_ADDR } else { FORWARDED_FOR };
+    let proto = proto(trusted);
     let forwarded = Text::fixed("for=\"").var(FOR).and("\";proto=")?.var(proto);
     let header = |name: &'static str, value: Text| line("proxy_set_header", [name.into(), value.into()]);
     Ok(vec![

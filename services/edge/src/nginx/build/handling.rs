@@ -1,20 +1,28 @@
 //! What a route wants otherwise than the rest, as directives of its location. Pure.
 
-use super::limits;
+use super::{answers, limits};
 use crate::names::Network;
 use crate::nginx::checked::Checked;
 use crate::nginx::routing::Route;
 use crate::nginx::tree::{Arg, DataError, Node, Text, line};
 use stomaton_crds::v1alpha1::EdgeHandling;
 
-/// Directives for `route`, or for what no route matches: none, when all is as usual.
-pub(super) fn nodes(config: &Checked, route: Option<&Route>) -> Result<Vec<Node>, DataError> {
+/// Directives for `route`, or for what no route matches: none, when all is as usual. `common` are the headers of every
+/// answer.
+pub(super) fn nodes(
+    config: &Checked,
+    route: Option<&Route>,
+    common: &[Node],
+) -> Result<Vec<Node>, DataError> {
     let usual = EdgeHandling::default();
     let handling = route.map_or(&usual, |route| &route.handling);
     let mut nodes = limits::nodes(config.limits.as_ref(), route)?;
     nodes.extend(passing(handling, &usual)?);
     if let Some(route) = route {
         nodes.extend(allowed(route)?);
+        if let Some(cors) = &route.cors {
+            nodes.extend(answers::cors(config, cors, common)?);
+        }
     }
     Ok(nodes)
 }

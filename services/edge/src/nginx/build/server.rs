@@ -6,8 +6,8 @@
 //! puts one fixed prefix in place of another; no expression ever cuts a path.
 
 use super::{
-    BACKEND, BUCKET, DIAGNOSTICS, HOST, MONOLITH, MOVING, ROUTE, SERVICE, SIDE, clients, default, handling,
-    name, path, upstream_name,
+    BACKEND, BUCKET, DIAGNOSTICS, HOST, MONOLITH, MOVING, ROUTE, SERVICE, SIDE, answers, clients, default,
+    handling, name, path, upstream_name,
 };
 use crate::control::Version;
 use crate::names::{BackendKey, PathPrefix};
@@ -42,11 +42,8 @@ pub(super) fn users(config: &Checked, tables: &[Chosen<'_>], settings: &Settings
         nodes.push(line("http2", ["on".into()]));
     }
     nodes.extend(proxying(config)?);
-    if config.diagnostics {
-        let value = Text::fixed("route=").var(ROUTE).and(";side=")?.var(SIDE);
-        let value = value.and(";bucket=")?.var(BUCKET).and(";pod=")?.and(settings.pod.as_str())?;
-        nodes.push(line("add_header", [DIAGNOSTICS.into(), value.into(), "always".into()]));
-    }
+    let common = answers::headers(config, settings)?;
+    nodes.extend(common.clone());
     nodes.push(block(
         "location",
         ["=".into(), HEALTH.into()],
@@ -56,6 +53,10 @@ pub(super) fn users(config: &Checked, tables: &[Chosen<'_>], settings: &Settings
             line("return", ["200".into(), Text::fixed(r#"{"status":"ok"}"#).into()]),
         ],
     ));
+    if let Some(seconds) = config.maintenance {
+        nodes.push(closed(seconds, &common));
+        return Ok(block("server", [], nodes));
+    }
     for path in &config.hidden {
         nodes.extend(at(path, Scope::Whole, &[line("return", ["404".into()])])?);
     }
@@ -66,7 +67,7 @@ pub(super) fn users(config: &Checked, tables: &[Chosen<'_>], settings: &Settings
         let mut body = sides(route.clone(), moving.then_some(settings.weights_dir.as_path()))?;
         match alike(table) {
             Some(route) => {
-                body.extend(handling::nodes(config, route)?);
+                body.extend(handling::nodes(config, route, &common)?);
                 body.push(line("proxy_pass", [Text::fixed("http://").var(BACKEND).into()]));
             }
             None => {
@@ -78,14 +79,25 @@ pub(super) fn users(config: &Checked, tables: &[Chosen<'_>], settings: &Settings
     }
     if !tables.iter().any(|(table, _)| table.path.as_str() == "/" && table.scope != Scope::Exact) {
         let mut body = sides(Text::default(), None)?;
-        body.extend(handling::nodes(config, None)?);
+        body.extend(handling::nodes(config, None, &common)?);
         body.push(line("proxy_pass", [Text::fixed("http://").var(BACKEND).into()]));
         nodes.push(block("location", ["/".into()], body));
     }
     for route in elsewhere.into_values() {
-        nodes.extend(inside(config, route)?);
+        nodes.extend(inside(route, handling::nodes(config, route, &common)?)?);
     }
     Ok(block("server", [], nodes))
+}
+
+/// The answer to everything while there is maintenance. No route answers, so nothing is counted against one.
+fn closed(seconds: i32, common: &[Node]) -> Node {
+    let mut body = common.to_vec();
+    body.extend([
+        answers::add("Retry-After", Text::number(seconds)),
+        line("default_type", ["application/json".into()]),
+        line("return", ["503".into(), Text::fixed(r#"{"error":"maintenance"}"#).into()]),
+    ]);
+    block("location", ["/".into()], body)
 }
 
 /// How a request goes to a backend, whichever it is.
@@ -188,8 +200,7 @@ fn onwards(table: &Table<'_>) -> Result<[Node; 2], DataError> {
 }
 
 /// The internal locations of a route.
-fn inside(config: &Checked, route: Option<&Route>) -> Result<Vec<Node>, DataError> {
-    let handling = handling::nodes(config, route)?;
+fn inside(route: Option<&Route>, handling: Vec<Node>) -> Result<Vec<Node>, DataError> {
     let Some(route) = route else { return Ok(vec![unchanged(Text::fixed(INSIDE), MONOLITH, handling)?]) };
     let base = Text::fixed(INSIDE).and(route.id.as_str())?;
     let mut nodes = Vec::new();
