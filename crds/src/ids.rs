@@ -35,6 +35,11 @@ pub fn salt(plan_uid: &str, group: &str, epoch: i64) -> String {
     digest(&[plan_uid.to_owned(), group.to_owned(), epoch.to_string()])
 }
 
+/// Directory in an edge pod in which a Secret is mounted: no name of a user's stands in NGINX' configuration.
+pub fn secret_dir(secret: &str) -> String {
+    digest(&["secret".to_owned(), secret.to_owned()])
+}
+
 /// Order of hosts and methods means nothing, so it must not change the identity.
 fn sorted(items: &[String]) -> String {
     let mut items = items.to_vec();

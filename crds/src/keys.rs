@@ -54,6 +54,10 @@ pub mod field_managers {
 
 /// Port of an edge pod on which it answers users, in the pod.
 pub const EDGE_HTTP_PORT: u16 = 8080;
+/// Port of an edge pod on which it answers users over TLS, in the pod.
+pub const EDGE_HTTPS_PORT: u16 = 8443;
+/// Directory of an edge pod with a directory for each certificate.
+pub const EDGE_TLS_DIR: &str = "/run/tls";
 /// Port of an edge pod on which the agent reports its state.
 pub const EDGE_STATE_PORT: u16 = 9901;
 /// The audience of everyone who is not in another one.

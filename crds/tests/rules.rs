@@ -135,6 +135,11 @@ fn every_rule_of_a_route_refuses_and_says_why() {
         (json!({ "defaultBackend": { "name": "m", "rewrite": "/x" } }), "goes with the backend of a route"),
         (json!({ "hiddenPaths": ["/internal/"] }), "a hidden path has whole segments"),
         (json!({ "hiddenPaths": ["/a/../b"] }), "a hidden path has whole segments"),
+        (
+            json!({ "tls": { "certificates": [{ "secret": "a" }, { "secret": "b" }] } }),
+            "only one certificate",
+        ),
+        (json!({ "tls": { "certificates": [{ "secret": "a" }], "port": 80 } }), "need a port each"),
         (json!({ "maintenance": { "retryAfter": "0s" } }), "`retryAfter` must be"),
         (json!({ "trustedProxies": { "networks": ["all"] } }), "must be networks"),
     ] {
@@ -159,6 +164,11 @@ fn a_whole_route_is_accepted() {
     });
     assert_eq!(words(validate_cel(&routed(whole))), "");
     let whole = json!({
+        "hosts": ["a.example", "b.example"],
+        "tls": {
+            "certificates": [{ "secret": "wildcard" }, { "secret": "b-tls", "hosts": ["b.example"] }],
+            "minVersion": "1.3", "redirect": true,
+        },
         "hiddenPaths": ["/internal", "/.git"],
         "trustedProxies": { "networks": ["10.0.0.0/8"], "addressFrom": "XRealIp" },
         "rateLimits": { "mode": "DryRun", "perClient": { "requestsPerSecond": 5 } },

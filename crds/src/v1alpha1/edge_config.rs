@@ -1,7 +1,7 @@
 //! `EdgeConfig`: the structure of one edge, as the operator compiled it. Written by the operator only, read by the
 //! agents of that edge. It changes rarely; weights are apart, in [`super::EdgeWeights`].
 
-use super::{Cors, HeaderMatch, LimitClass, Method, SecurityHeaders, TrustedProxies, is_default};
+use super::{Cors, HeaderMatch, LimitClass, Method, SecurityHeaders, TlsVersion, TrustedProxies, is_default};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -39,6 +39,13 @@ pub struct EdgeConfigSpec {
     /// Key of the backend that answers what no route matches.
     #[schemars(length(max = 64))]
     pub default_backend: String,
+    /// Hosts that are answered for; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 253)))]
+    pub hosts: Vec<String>,
+    /// HTTPS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<EdgeTls>,
     /// Limits for one client; none: no route has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<EdgeLimits>,
@@ -211,4 +218,32 @@ pub struct EdgeRate {
     /// Requests that may come at once.
     #[schemars(range(min = 0, max = 200_000))]
     pub burst: i32,
+}
+
+/// HTTPS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeTls {
+    /// Oldest version that clients may use.
+    pub min_version: TlsVersion,
+    /// Port to which plain HTTP is redirected; left out: plain HTTP is answered like HTTPS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub redirect_to: Option<i32>,
+    /// All certificates. The one without hosts is for all that the others do not name.
+    #[schemars(length(max = 64))]
+    pub certificates: Vec<EdgeCertificate>,
+}
+
+/// A certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeCertificate {
+    /// Name of the directory in which it is mounted: see [`crate::ids::secret_dir`].
+    #[schemars(regex(pattern = r"^[0-9a-f]{16}$"))]
+    pub id: String,
+    /// Names that a client may ask for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 253)))]
+    pub hosts: Vec<String>,
 }

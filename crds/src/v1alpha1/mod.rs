@@ -6,12 +6,15 @@ mod gateway;
 mod migration_plan;
 mod stomaton_service;
 
-pub use edge_config::{EdgeConfig, EdgeConfigSpec, EdgeHandling, EdgeLimits, EdgeRate, EdgeRoute};
+pub use edge_config::{
+    EdgeCertificate, EdgeConfig, EdgeConfigSpec, EdgeHandling, EdgeLimits, EdgeRate, EdgeRoute, EdgeTls,
+};
 pub use edge_weights::{EdgeWeights, EdgeWeightsSpec, RouteWeights};
 pub use gateway::{
-    AddressFrom, Cors, Diagnostics, DroppedRoute, Engine, FrameOptions, Gateway, GatewayService, GatewaySpec,
-    GatewayStatus, HeaderMatch, LimitClass, LimitMode, Maintenance, Method, PodStatus, Rate, RateLimits,
-    ReferrerPolicy, Route, RouteLimit, RouteMatch, SecurityHeaders, ServiceType, Timeouts, TrustedProxies,
+    AddressFrom, Certificate, Cors, Diagnostics, DroppedRoute, Engine, FrameOptions, Gateway, GatewayService,
+    GatewaySpec, GatewayStatus, HeaderMatch, LimitClass, LimitMode, Maintenance, Method, PodStatus, Rate,
+    RateLimits, ReferrerPolicy, Route, RouteLimit, RouteMatch, SecurityHeaders, ServiceType, Timeouts, Tls,
+    TlsVersion, TrustedProxies,
 };
 pub use migration_plan::{
     Evidence, GatewayRef, Guard, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus, Phase, PlanRoute,

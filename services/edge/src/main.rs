@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use stomaton_crds::keys::{EDGE_HTTP_PORT, EDGE_STATE_PORT};
+use stomaton_crds::keys::{EDGE_HTTP_PORT, EDGE_HTTPS_PORT, EDGE_STATE_PORT, EDGE_TLS_DIR};
 use stomaton_edge::agent::{self, source};
 use stomaton_edge::names::PodName;
 use stomaton_edge::supervisor;
@@ -86,6 +86,12 @@ struct Agent {
     /// Port on which NGINX answers users, on all addresses.
     #[arg(long)]
     http_port: Option<u16>,
+    /// Port on which NGINX answers users over TLS, on all addresses.
+    #[arg(long, default_value_t = EDGE_HTTPS_PORT)]
+    https_port: u16,
+    /// Directory with a directory for each certificate, in NGINX' container.
+    #[arg(long, default_value = EDGE_TLS_DIR)]
+    tls_dir: PathBuf,
     /// Worker processes of NGINX.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
@@ -142,6 +148,8 @@ async fn run_agent(args: Agent) -> Result<ExitCode, Box<dyn Error>> {
         probe_socket: args.probe_socket,
         log_dir: args.log_dir,
         http_address: args.http_port.map_or(args.http_address, |port| (Ipv4Addr::UNSPECIFIED, port).into()),
+        https_address: (Ipv4Addr::UNSPECIFIED, args.https_port).into(),
+        tls_dir: args.tls_dir,
         workers: args.workers,
         rotate_at: 8 << 20,
     };

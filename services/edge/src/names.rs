@@ -54,6 +54,10 @@ checked!(
     Salt, "salt", "16 digits of lower-case hex", is_hash
 );
 checked!(
+    /// Directory of a certificate: a hash.
+    SecretId, "certificate id", "16 digits of lower-case hex", is_hash
+);
+checked!(
     /// Key of a backend.
     BackendKey, "backend key", "1 to 64 of a-z, 0-9 and -",
     |s| (1..=64).contains(&s.len()) && s.bytes().all(is_label_byte)

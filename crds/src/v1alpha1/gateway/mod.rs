@@ -3,14 +3,17 @@
 //! - [`route`]: a route, what it matches, and how its requests are handled
 //! - [`status`]: what is known of an edge
 //! - [`traffic`]: limits, and whom the edge believes
+//! - [`listen`]: hosts and TLS
 //! - [`answers`]: what the edge adds to answers, and what it answers itself
 
 mod answers;
+mod listen;
 mod route;
 mod status;
 mod traffic;
 
 pub use answers::{Cors, FrameOptions, Maintenance, ReferrerPolicy, SecurityHeaders};
+pub use listen::{Certificate, Tls, TlsVersion};
 pub use route::{HeaderMatch, Method, Route, RouteMatch, Timeouts};
 pub use status::{DroppedRoute, GatewayStatus, PodStatus};
 pub use traffic::{AddressFrom, LimitClass, LimitMode, Rate, RateLimits, RouteLimit, TrustedProxies};
@@ -48,7 +51,9 @@ use serde::{Deserialize, Serialize};
 )]
 #[x_kube(
     validation = Rule::new("!has(self.defaultBackend.rewrite)")
-        .message("the default backend answers paths as they are: `rewrite` goes with the backend of a route")
+        .message("the default backend answers paths as they are: `rewrite` goes with the backend of a route"),
+    validation = Rule::new("!has(self.tls) || self.tls.port != self.service.port")
+        .message("HTTP and HTTPS need a port each: `service.port` and `tls.port`")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct GatewaySpec {
@@ -64,6 +69,20 @@ pub struct GatewaySpec {
     pub service: GatewayService,
     /// Answers everything that no route matches: the monolith.
     pub default_backend: BackendRef,
+    /// Hosts that the edge answers for; all others get 421. Empty: every host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(
+            length(min = 1, max = 253),
+            regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        )
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub hosts: Vec<String>,
+    /// HTTPS. Left out: HTTP only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// How many requests are answered.
     #[serde(default)]
     pub rate_limits: RateLimits,

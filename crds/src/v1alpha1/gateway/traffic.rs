@@ -94,7 +94,8 @@ pub enum LimitClass {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TrustedProxies {
-    /// Their networks: `10.0.0.0/8`. From them, `X-Forwarded-Proto` and `X-Correlation-ID` are believed too.
+    /// Their networks: `10.0.0.0/8`. From hops that speak HTTP, `X-Forwarded-Proto` and `X-Correlation-ID` are believed
+    /// too.
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 64)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
@@ -114,4 +115,6 @@ pub enum AddressFrom {
     XForwardedFor,
     /// In `X-Real-IP`.
     XRealIp,
+    /// In front of each connection, by the PROXY protocol: then every connection must begin with it.
+    ProxyProtocol,
 }

@@ -3,6 +3,7 @@
 //! The schema states the rules for a single route too. They run again here, because what stands in a route becomes
 //! part of the edge's configuration, and an object may be older than its schema.
 
+mod listen;
 mod route;
 
 use crate::controllers::meta::Family;
@@ -42,11 +43,15 @@ pub fn validate(gateway: &Gateway) -> Result<Valid<'_>, Summary> {
     };
     let family = Family::new(gateway.namespace().unwrap_or_default(), owner, keys::GATEWAY, "edge");
     let (mut routes, mut dropped) = (Vec::new(), Vec::new());
+    if let Some(message) = listen::fault(&gateway.spec) {
+        return Err(Summary { state: State::Stalled, reason: Reason::Invalid, message });
+    }
     let hidden = &gateway.spec.hidden_paths;
     let mut by_place: HashMap<Option<(&str, bool)>, Vec<&Route>> = HashMap::new();
     for route in &gateway.spec.routes {
         let same = by_place.entry(route.matches.place()).or_default();
         let fault = route::fault(route).or_else(|| route::hidden(route, hidden));
+        let fault = fault.or_else(|| route::elsewhere(route, &gateway.spec.hosts));
         match fault.or_else(|| route::taken(route, same)) {
             Some(message) => dropped.push(DroppedRoute { name: route.name.clone(), message }),
             None => {
@@ -148,6 +153,23 @@ mod tests {
         let kept = believable(Some(&given(&["10.0.0.0/8", "10.0.0.0/33", "all", "fd00::/8"]))).unwrap();
         assert_eq!(kept.networks, ["10.0.0.0/8", "fd00::/8"]);
         assert_eq!(believable(Some(&given(&["0.0.0.0"]))), None);
+    }
+
+    #[test]
+    fn a_route_for_hosts_of_others_is_dropped() {
+        let gateway: Gateway = serde_json::from_value(json!({
+            "apiVersion": "fleet.stomaton.com/v1alpha1", "kind": "Gateway",
+            "metadata": {"name": "edge", "namespace": "fleet", "uid": "u"},
+            "spec": {"defaultBackend": {"name": "mono"}, "hosts": ["a.example"], "routes": [
+                {"name": "own", "match": {"pathPrefix": "/a", "hosts": ["a.example"]}},
+                {"name": "any", "match": {"pathPrefix": "/b"}},
+                {"name": "other", "match": {"pathPrefix": "/c", "hosts": ["a.example", "b.example"]}},
+            ]},
+        }))
+        .unwrap();
+        let valid = validate(&gateway).unwrap();
+        assert_eq!(valid.routes.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["own", "any"]);
+        assert!(valid.dropped[0].message.contains("b.example"), "{:?}", valid.dropped);
     }
 
     #[test]

@@ -60,6 +60,10 @@ pub struct Options {
     pub log_dir: PathBuf,
     /// Where NGINX answers users.
     pub http_address: SocketAddr,
+    /// Where NGINX answers users over TLS.
+    pub https_address: SocketAddr,
+    /// Directory with a directory for each certificate, mounted into NGINX' container.
+    pub tls_dir: PathBuf,
     /// Worker processes of NGINX.
     pub workers: u16,
     /// Size in bytes at which a log is rotated.
@@ -144,6 +148,8 @@ fn settings(options: &Options) -> Settings {
         version: Version::default(),
         workers: options.workers,
         http_address: options.http_address,
+        https_address: options.https_address,
+        tls_dir: options.tls_dir.clone(),
         probe_socket: options.probe_socket.clone(),
         weights_dir: options.root.join("weights"),
         log_dir: options.log_dir.clone(),

@@ -3,6 +3,7 @@
 //! - `choices`: the maps that choose a route
 //! - `server`: what users meet
 //! - `handling`: what a route wants otherwise than the rest
+//! - `listen`: hosts and TLS
 //! - `limits`: how many requests are answered
 //! - `clients`: who the client is, and what backends are told of it
 //! - `answers`: what is added to answers
@@ -18,6 +19,7 @@ mod choices;
 mod clients;
 mod handling;
 mod limits;
+mod listen;
 mod server;
 
 use super::checked::Checked;
@@ -69,6 +71,7 @@ pub(super) const SERVICE: &str = "service";
 pub(super) fn build(config: &Checked, settings: &Settings) -> Result<Vec<Node>, RenderError> {
     let tables = compile(&config.routes);
     let mut http = http_basics(settings)?;
+    http.extend(listen::basics(config, settings)?);
     http.extend(logs(&settings.log_dir, clients::correlation(&config.trusted))?);
     http.extend(clients::tables(config)?);
     http.extend(limits::zones(config.limits.as_ref(), &config.routes)?);
@@ -85,6 +88,7 @@ pub(super) fn build(config: &Checked, settings: &Settings) -> Result<Vec<Node>, 
     }
     let tables: Vec<_> = tables.iter().zip(chosen).collect();
     http.push(server::users(config, &tables, settings)?);
+    http.extend(listen::others(config, settings)?);
     http.push(probe_server(config.revision, settings)?);
     Ok(vec![
         line("worker_processes", [Text::number(settings.workers).into()]),

@@ -1,8 +1,10 @@
 //! An EdgeConfig of which every string was checked. One bad route is left out, the others keep working. Pure.
 
 mod answers;
+mod listen;
 
 pub(super) use answers::{CheckedCors, CheckedSecurity};
+pub(super) use listen::CheckedTls;
 
 use super::RenderError;
 use super::routing::{Route, Target};
@@ -21,6 +23,9 @@ pub(super) struct Checked {
     pub(super) revision: i64,
     pub(super) backends: BTreeMap<BackendKey, SocketAddr>,
     pub(super) default_backend: BackendKey,
+    /// Answered for; empty: all.
+    pub(super) hosts: Vec<HostName>,
+    pub(super) tls: Option<CheckedTls>,
     pub(super) limits: Option<EdgeLimits>,
     pub(super) trusted: Trusted,
     pub(super) security: CheckedSecurity,
@@ -84,6 +89,9 @@ pub(super) fn check(spec: &EdgeConfigSpec) -> Result<(Checked, Vec<Dropped>), Re
             false => Err(RenderError::DefaultBackend(format!("{key} is not among the usable backends"))),
         })?;
 
+    // Not one by one: an edge without a host that it was given would answer for others, or for all.
+    let hosts = listen::hosts(&spec.hosts).map_err(RenderError::Listen)?;
+    let tls = spec.tls.as_ref().map(listen::tls).transpose().map_err(RenderError::Listen)?;
     let limits = spec.limits.clone().filter(|limits| {
         let good = in_range(&limits.client) && in_range(&limits.client_auth);
         if !good {
@@ -136,6 +144,8 @@ pub(super) fn check(spec: &EdgeConfigSpec) -> Result<(Checked, Vec<Dropped>), Re
         revision: spec.revision,
         backends,
         default_backend,
+        hosts,
+        tls,
         limits,
         trusted,
         security,

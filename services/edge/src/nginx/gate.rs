@@ -141,8 +141,17 @@ const HTTP: &[&str] = &[
     "real_ip_header",
     "real_ip_recursive",
     "scgi_temp_path",
+    "server_names_hash_bucket_size",
+    "server_names_hash_max_size",
     "server_tokens",
     "set_real_ip_from",
+    "ssl_certificate",
+    "ssl_certificate_cache",
+    "ssl_certificate_key",
+    "ssl_ciphers",
+    "ssl_protocols",
+    "ssl_session_cache",
+    "ssl_session_timeout",
     "uninitialized_variable_warn",
     "uwsgi_temp_path",
     "variables_hash_bucket_size",
@@ -166,6 +175,7 @@ const SERVER: &[&str] = &[
     "proxy_read_timeout",
     "proxy_send_timeout",
     "proxy_set_header",
+    "server_name",
 ];
 
 const LOCATION: &[&str] = &[
@@ -239,7 +249,17 @@ fn has_known_form(context: Context, words: &[&str]) -> bool {
         (_, ["rewrite", rest @ ..]) => {
             rest == ["^", "/.stomaton/r${stomaton_route}/${stomaton_side}${uri}", "last"]
         }
-        (_, ["return", status, ..]) => matches!(*status, "200" | "204" | "404" | "503"),
+        (_, ["return", "308", to]) => {
+            to.starts_with("https://${host}")
+                && to.ends_with("${request_uri}")
+                && to.matches('$').count() == 2
+        }
+        (_, ["return", status, ..]) => matches!(*status, "200" | "204" | "404" | "421" | "503"),
+        // With these beginnings a name is an expression or a wildcard.
+        (_, ["server_name", names @ ..]) => !names.iter().any(|name| name.starts_with(['~', '*', '.'])),
+        (_, ["ssl_certificate" | "ssl_certificate_key", path]) => {
+            path.starts_with('/') && path.contains("/${stomaton_certificate}/tls.")
+        }
         (_, ["root", path]) => path.starts_with('/') && path.ends_with("/cur"),
         (_, ["set", variable, _]) => matches!(*variable, "$stomaton_route" | "$stomaton_side"),
         (_, ["proxy_pass" | "return" | "root" | "set", ..]) => false,

@@ -37,6 +37,10 @@ pub struct Settings {
     pub workers: u16,
     /// Where users are answered.
     pub http_address: SocketAddr,
+    /// Where users are answered over TLS.
+    pub https_address: SocketAddr,
+    /// Directory with a directory for each certificate.
+    pub tls_dir: PathBuf,
     /// Unix socket of the private probe.
     pub probe_socket: PathBuf,
     /// Directory of [`crate::weights`].
@@ -60,6 +64,9 @@ pub enum RenderError {
     /// Without it, what no route matches has no answer.
     #[error("the default backend cannot be used: {0}")]
     DefaultBackend(String),
+    /// With a host left out, the edge would answer for others.
+    #[error("hosts or certificates cannot be used: {0}")]
+    Listen(NameError),
     /// A path of this pod, not of the object, is not fit for a configuration.
     #[error("a path given to the agent cannot be written: {0}")]
     Path(#[from] DataError),

@@ -4,6 +4,7 @@ mod answers;
 mod handling;
 mod injection;
 mod limits;
+mod listen;
 
 use super::lex::lex;
 use super::tree::{Arg, Node, Text, Variable, block, entry, line};
@@ -20,6 +21,8 @@ fn settings() -> Settings {
         version: Version(1, 31, 3),
         workers: 2,
         http_address: "0.0.0.0:8080".parse().unwrap(),
+        https_address: "0.0.0.0:8443".parse().unwrap(),
+        tls_dir: "/run/tls".into(),
         probe_socket: "/run/ctl/probe.sock".into(),
         weights_dir: "/run/edge/weights".into(),
         log_dir: "/run/log/edge".into(),

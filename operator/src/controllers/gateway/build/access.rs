@@ -8,7 +8,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::util::intstr::IntOrString,
 };
-use stomaton_crds::{GROUP, keys};
+use stomaton_crds::{GROUP, keys, v1alpha1::GatewaySpec};
 
 /// The Service of the edge.
 pub fn service(valid: &Valid<'_>) -> Service {
@@ -20,16 +20,22 @@ pub fn service(valid: &Valid<'_>) -> Service {
             selector: Some(selector(valid)),
             // A client meets one pod, so that limits per client hold and a user without a cookie keeps their side.
             session_affinity: Some("ClientIP".into()),
-            ports: Some(vec![ServicePort {
-                name: Some("http".into()),
-                port: wanted.port,
-                target_port: Some(IntOrString::String("http".into())),
-                ..ServicePort::default()
-            }]),
+            ports: Some(ports(&valid.gateway.spec)),
             ..ServiceSpec::default()
         }),
         status: None,
     }
+}
+
+fn ports(spec: &GatewaySpec) -> Vec<ServicePort> {
+    let port = |name: &str, port| ServicePort {
+        name: Some(name.into()),
+        port,
+        target_port: Some(IntOrString::String(name.into())),
+        ..ServicePort::default()
+    };
+    let https = spec.tls.as_ref().map(|tls| port("https", tls.port));
+    std::iter::once(port("http", spec.service.port)).chain(https).collect()
 }
 
 /// The labels that edge pods are selected by; they can never change.

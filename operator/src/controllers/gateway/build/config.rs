@@ -4,7 +4,7 @@
 //! vanished keeps its last known address; a target that vanished leaves the route on its safe side. Both are said.
 
 use super::super::{Problems, gather::Gathered, validate::Valid};
-use super::handling::{handling, limits, maintenance};
+use super::handling::{handling, limits, maintenance, tls};
 use crate::hex::hex;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
@@ -88,6 +88,8 @@ pub fn compile(valid: &Valid<'_>, gathered: &Gathered) -> (Option<EdgeConfigSpec
         revision: 0,
         backends: compiler.backends,
         default_backend,
+        hosts: spec.hosts.clone(),
+        tls: spec.tls.as_ref().map(tls),
         limits: limits(&spec.rate_limits),
         trusted_proxies: valid.trusted_proxies.clone(),
         security_headers: spec.security_headers.clone(),

@@ -1,8 +1,12 @@
 //! How requests are handled, in the numbers that the edge counts with. Pure.
 
 use std::time::Duration;
-use stomaton_crds::v1alpha1::{
-    EdgeHandling, EdgeLimits, EdgeRate, LimitMode, Maintenance, Rate, RateLimits, Route,
+use stomaton_crds::{
+    ids,
+    v1alpha1::{
+        Certificate, EdgeCertificate, EdgeHandling, EdgeLimits, EdgeRate, EdgeTls, LimitMode, Maintenance,
+        Rate, RateLimits, Route, Tls,
+    },
 };
 
 /// Limits for one client, which meets one pod and so has them in full there.
@@ -42,6 +46,17 @@ pub fn handling(route: &Route, pods: i32) -> EdgeHandling {
         total: route.rate_limit.total.map(|rate| share(rate, pods)),
         allow_from: route.allow_from.clone(),
         cors: route.cors.clone(),
+    }
+}
+
+/// Certificates by where they are mounted.
+pub fn tls(given: &Tls) -> EdgeTls {
+    let certificate =
+        |c: &Certificate| EdgeCertificate { id: ids::secret_dir(&c.secret), hosts: c.hosts.clone() };
+    EdgeTls {
+        min_version: given.min_version,
+        redirect_to: given.redirect.then_some(given.port),
+        certificates: given.certificates.iter().map(certificate).collect(),
     }
 }
 

@@ -14,13 +14,13 @@ use k8s_openapi::{
         core::v1::{
             ConfigMapProjection, Container, ContainerPort, DownwardAPIProjection, DownwardAPIVolumeFile,
             EmptyDirVolumeSource, EnvVar, EnvVarSource, HTTPGetAction, KeyToPath, ObjectFieldSelector,
-            PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource, ResourceRequirements,
+            PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource, ResourceRequirements, SecretProjection,
             ServiceAccountTokenProjection, TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection,
         },
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
-use stomaton_crds::keys;
+use stomaton_crds::{ids, keys, v1alpha1::Certificate};
 
 const NGINX_USER: i64 = 10101;
 const AGENT_USER: i64 = 10102;
@@ -34,6 +34,7 @@ const STATE: &str = "state";
 /// The Deployment of the edge.
 pub fn deployment(valid: &Valid<'_>, image: &str) -> Deployment {
     let gateway = &valid.family.owner.name;
+    let certificates = valid.gateway.spec.tls.as_ref().map_or(&[][..], |tls| &tls.certificates);
     let selector = || LabelSelector { match_labels: Some(access::selector(valid)), match_expressions: None };
     Deployment {
         metadata: valid.family.child(&names::edge(gateway)),
@@ -56,8 +57,8 @@ pub fn deployment(valid: &Valid<'_>, image: &str) -> Deployment {
                         label_selector: Some(selector()),
                         ..TopologySpreadConstraint::default()
                     }]),
-                    containers: vec![nginx(image), agent(image, gateway)],
-                    volumes: Some(volumes()),
+                    containers: vec![nginx(image, certificates), agent(image, gateway)],
+                    volumes: Some(volumes(certificates)),
                     ..PodSpec::default()
                 }),
             },
@@ -67,7 +68,18 @@ pub fn deployment(valid: &Valid<'_>, image: &str) -> Deployment {
     }
 }
 
-fn nginx(image: &str) -> Container {
+fn nginx(image: &str, certificates: &[Certificate]) -> Container {
+    let has_tls = !certificates.is_empty();
+    let mut ports = vec![port(HTTP, keys::EDGE_HTTP_PORT)];
+    ports.extend(has_tls.then(|| port("https", keys::EDGE_HTTPS_PORT)));
+    let mut mounts = vec![
+        VolumeMount { read_only: Some(true), ..mount("run", "/run/edge") },
+        mount("ctl", "/run/ctl"),
+        mount("log", "/run/log"),
+        mount("tmp", "/tmp"),
+    ];
+    let tls = || VolumeMount { read_only: Some(true), ..mount("tls", keys::EDGE_TLS_DIR) };
+    mounts.extend(has_tls.then(tls));
     #[rustfmt::skip]
     let command = [
         "/bin/edge", "supervise",
@@ -82,16 +94,11 @@ fn nginx(image: &str) -> Container {
         name: "nginx".into(),
         image: Some(image.to_owned()),
         command: Some(command.map(Into::into).into()),
-        ports: Some(vec![port(HTTP, keys::EDGE_HTTP_PORT)]),
+        ports: Some(ports),
         // No probe: the supervisor ends with NGINX, and whether the pod can serve is the agent's to say.
         resources: Some(resources("100m", "64Mi", "256Mi")),
         security_context: Some(restricted_container(NGINX_USER)),
-        volume_mounts: Some(vec![
-            VolumeMount { read_only: Some(true), ..mount("run", "/run/edge") },
-            mount("ctl", "/run/ctl"),
-            mount("log", "/run/log"),
-            mount("tmp", "/tmp"),
-        ]),
+        volume_mounts: Some(mounts),
         ..Container::default()
     }
 }
@@ -137,7 +144,7 @@ fn agent(image: &str, gateway: &str) -> Container {
     }
 }
 
-fn volumes() -> Vec<Volume> {
+fn volumes(certificates: &[Certificate]) -> Vec<Volume> {
     let memory = |name: &str, size: &str| Volume {
         name: name.into(),
         empty_dir: Some(EmptyDirVolumeSource {
@@ -146,7 +153,43 @@ fn volumes() -> Vec<Volume> {
         }),
         ..Volume::default()
     };
-    vec![memory("run", "16Mi"), memory("ctl", "1Mi"), memory("log", "64Mi"), memory("tmp", "64Mi"), token()]
+    let mut volumes = vec![
+        memory("run", "16Mi"),
+        memory("ctl", "1Mi"),
+        memory("log", "64Mi"),
+        memory("tmp", "64Mi"),
+        token(),
+    ];
+    volumes.extend((!certificates.is_empty()).then(|| tls(certificates)));
+    volumes
+}
+
+/// A directory for each certificate. The kubelet reads the Secrets; one that is missing does not hold a pod up.
+fn tls(certificates: &[Certificate]) -> Volume {
+    let file = |directory: &str, key: &str| KeyToPath {
+        key: key.into(),
+        path: format!("{directory}/{key}"),
+        mode: None,
+    };
+    let source = |certificate: &Certificate| {
+        let directory = ids::secret_dir(&certificate.secret);
+        VolumeProjection {
+            secret: Some(SecretProjection {
+                name: certificate.secret.clone(),
+                items: Some(vec![file(&directory, "tls.crt"), file(&directory, "tls.key")]),
+                optional: Some(true),
+            }),
+            ..VolumeProjection::default()
+        }
+    };
+    Volume {
+        name: "tls".into(),
+        projected: Some(ProjectedVolumeSource {
+            default_mode: Some(0o440),
+            sources: Some(certificates.iter().map(source).collect()),
+        }),
+        ..Volume::default()
+    }
 }
 
 /// What Kubernetes would mount into every container, for the agent alone.

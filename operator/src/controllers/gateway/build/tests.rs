@@ -134,6 +134,41 @@ fn a_plan_gives_a_route_its_target_its_identity_and_its_salt() {
 }
 
 #[test]
+fn certificates_are_mounted_by_the_kubelet_and_named_by_hashes() {
+    let mut gateway = gateway(json!([]));
+    let tls = json!({"certificates": [{"secret": "shop-tls", "hosts": ["a.example"]}], "port": 8443, "redirect": true});
+    gateway.spec.tls = Some(serde_json::from_value(tls).unwrap());
+    gateway.spec.hosts = vec!["a.example".into()];
+    let found = gathered(vec![service("mono", 1, &[8000])], vec![]);
+    let (prepared, _) = build(&validate(&gateway).unwrap(), &found, "edge:1");
+    let directory = ids::secret_dir("shop-tls");
+
+    let config = serde_json::to_value(prepared.config.unwrap().wanted.spec).unwrap();
+    let certificates = json!([{"id": directory, "hosts": ["a.example"]}]);
+    assert_eq!(config["tls"], json!({"minVersion": "1.2", "redirectTo": 8443, "certificates": certificates}));
+    assert_eq!(config["hosts"], json!(["a.example"]));
+
+    let pod = prepared.deployment.spec.unwrap().template.spec.unwrap();
+    let volume = pod.volumes.unwrap().into_iter().find(|v| v.name == "tls").unwrap();
+    let secret = volume.projected.unwrap().sources.unwrap().remove(0).secret.unwrap();
+    assert_eq!((secret.name.as_str(), secret.optional), ("shop-tls", Some(true)));
+    let paths: Vec<_> = secret.items.unwrap().into_iter().map(|item| item.path).collect();
+    assert_eq!(paths, [format!("{directory}/tls.crt"), format!("{directory}/tls.key")]);
+    let mounted = |c: &k8s_openapi::api::core::v1::Container| {
+        c.volume_mounts.iter().flatten().any(|m| m.name == "tls" && m.read_only == Some(true))
+    };
+    assert_eq!(
+        pod.containers.iter().map(mounted).collect::<Vec<_>>(),
+        [true, false],
+        "the agent has none of it"
+    );
+
+    let ports = prepared.service.spec.unwrap().ports.unwrap();
+    let ports: Vec<_> = ports.into_iter().map(|p| (p.name.unwrap(), p.port)).collect();
+    assert_eq!(ports, [("http".to_owned(), 80), ("https".to_owned(), 8443)]);
+}
+
+#[test]
 fn a_route_is_compiled_whole() {
     let gateway = gateway(json!([{
         "name": "rag", "match": {"path": "/api/v1/rag", "headers": [{"name": "x-version", "value": "2"}]},

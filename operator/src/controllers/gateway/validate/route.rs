@@ -155,6 +155,14 @@ pub fn hidden(route: &Route, hidden: &[String]) -> Option<String> {
     Some(format!("{path} is in `hiddenPaths` by {around}: take one of the two out"))
 }
 
+/// Which host of a route the Gateway does not answer for.
+pub fn elsewhere(route: &Route, hosts: &[String]) -> Option<String> {
+    let host = route.matches.hosts.iter().find(|host| !hosts.is_empty() && !hosts.contains(host))?;
+    Some(format!(
+        "the Gateway does not answer for {host}: add it to `spec.hosts`, or take it out of the route"
+    ))
+}
+
 /// Which earlier route of the same path has requests that `route` would match with equal right.
 pub fn taken(route: &Route, same_path: &[&Route]) -> Option<String> {
     fn meet<T: PartialEq>(a: &[T], b: &[T]) -> bool {

@@ -26,12 +26,17 @@ const HTTP_CORRELATION: Variable = Variable::named("http_x_correlation_id");
 
 /// Ties what the edge and the services log of one request together.
 pub(super) fn correlation(trusted: &Trusted) -> Variable {
-    if trusted.networks.is_empty() { REQUEST_ID } else { CORRELATION }
+    if believes_headers(trusted) { CORRELATION } else { REQUEST_ID }
 }
 
 /// How the client came, as the edge or a trusted hop saw it.
 pub(super) fn proto(trusted: &Trusted) -> Variable {
-    if trusted.networks.is_empty() { SCHEME } else { PROTO }
+    if believes_headers(trusted) { PROTO } else { SCHEME }
+}
+
+/// A hop with the PROXY protocol knows nothing of HTTP: the headers that come through it are the client's own.
+fn believes_headers(trusted: &Trusted) -> bool {
+    !trusted.networks.is_empty() && trusted.address_from != AddressFrom::ProxyProtocol
 }
 
 /// The tables behind [`headers`].
@@ -59,9 +64,13 @@ fn believed(trusted: &Trusted) -> Result<Vec<Node>, DataError> {
     let header: Arg = match trusted.address_from {
         AddressFrom::XForwardedFor => "X-Forwarded-For".into(),
         AddressFrom::XRealIp => "X-Real-IP".into(),
+        AddressFrom::ProxyProtocol => "proxy_protocol".into(),
     };
     nodes.push(line("real_ip_header", [header]));
     nodes.push(line("real_ip_recursive", ["on".into()]));
+    if !believes_headers(trusted) {
+        return Ok(nodes);
+    }
     let hops = Text::from(HTTP_FORWARDED_FOR).and(", ")?.var(PEER);
     let proto = Text::from(TRUSTED).and(":")?.var(HTTP_FORWARDED_PROTO);
     let is_trusted = |then: Variable| entry(Text::fixed("1"), then.into());
@@ -91,7 +100,7 @@ fn believed(trusted: &Trusted) -> Result<Vec<Node>, DataError> {
 
 /// What backends are told of the client. W3C `traceparent` and `tracestate` go through as they come.
 pub(super) fn headers(trusted: &Trusted) -> Result<Vec<Node>, DataError> {
-    let forwarded_for = if trusted.networks.is_empty() { REMOTE_ADDR } else { FORWARDED_FOR };
+    let forwarded_for = if believes_headers(trusted) { FORWARDED_FOR } else { REMOTE_ADDR };
     let proto = proto(trusted);
     let forwarded = Text::fixed("for=\"").var(FOR).and("\";proto=")?.var(proto);
     let header = |name: &'static str, value: Text| line("proxy_set_header", [name.into(), value.into()]);

@@ -7,9 +7,8 @@
 
 use super::{
     BACKEND, BUCKET, DIAGNOSTICS, HOST, MONOLITH, MOVING, ROUTE, SERVICE, SIDE, answers, clients, default,
-    handling, name, path, upstream_name,
+    handling, listen, name, path, upstream_name,
 };
-use crate::control::Version;
 use crate::names::{BackendKey, PathPrefix};
 use crate::nginx::Settings;
 use crate::nginx::checked::Checked;
@@ -36,23 +35,11 @@ type Chosen<'a> = (&'a Table<'a>, Text);
 
 /// The server.
 pub(super) fn users(config: &Checked, tables: &[Chosen<'_>], settings: &Settings) -> Result<Node, DataError> {
-    let mut nodes = vec![line("listen", [Text::data(&settings.http_address.to_string())?.into()])];
-    // From 1.25.1 on, one plain port speaks both HTTP/1.1 and HTTP/2; before, HTTP/2 would replace HTTP/1.1.
-    if settings.version >= Version(1, 25, 1) {
-        nodes.push(line("http2", ["on".into()]));
-    }
+    let mut nodes = listen::users(config, settings)?;
     nodes.extend(proxying(config)?);
     let common = answers::headers(config, settings)?;
     nodes.extend(common.clone());
-    nodes.push(block(
-        "location",
-        ["=".into(), HEALTH.into()],
-        vec![
-            line("access_log", ["off".into()]),
-            line("default_type", ["application/json".into()]),
-            line("return", ["200".into(), Text::fixed(r#"{"status":"ok"}"#).into()]),
-        ],
-    ));
+    nodes.push(health());
     if let Some(seconds) = config.maintenance {
         nodes.push(closed(seconds, &common));
         return Ok(block("server", [], nodes));
@@ -87,6 +74,19 @@ pub(super) fn users(config: &Checked, tables: &[Chosen<'_>], settings: &Settings
         nodes.extend(inside(route, handling::nodes(config, route, &common)?)?);
     }
     Ok(block("server", [], nodes))
+}
+
+/// That NGINX answers, whatever is behind it.
+pub(super) fn health() -> Node {
+    block(
+        "location",
+        ["=".into(), HEALTH.into()],
+        vec![
+            line("access_log", ["off".into()]),
+            line("default_type", ["application/json".into()]),
+            line("return", ["200".into(), Text::fixed(r#"{"status":"ok"}"#).into()]),
+        ],
+    )
 }
 
 /// The answer to everything while there is maintenance. No route answers, so nothing is counted against one.

@@ -59,7 +59,7 @@ pub struct Pod {
     config: watch::Sender<Newest<EdgeConfigSpec>>,
     weights: watch::Sender<Newest<EdgeWeightsSpec>>,
     agent: Option<(JoinHandle<()>, SocketAddr)>,
-    _port: TcpSocket,
+    _ports: [TcpSocket; 2],
     _dir: TempDir,
 }
 
@@ -74,6 +74,7 @@ impl Pod {
         }
         let port = reserve();
         let address = port.local_addr().unwrap();
+        let https_port = reserve();
         let options = Options {
             pod: PodName::parse("edge-0").unwrap(),
             root: at("run"),
@@ -81,6 +82,8 @@ impl Pod {
             probe_socket: at("ctl/probe.sock"),
             log_dir: at("log/edge"),
             http_address: address,
+            https_address: https_port.local_addr().unwrap(),
+            tls_dir: at("tls"),
             workers: 2,
             rotate_at,
         };
@@ -100,7 +103,7 @@ impl Pod {
             config,
             weights,
             agent: None,
-            _port: port,
+            _ports: [port, https_port],
             _dir: dir,
         };
         pod.start_agent().await;
