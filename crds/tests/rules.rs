@@ -140,6 +140,16 @@ fn every_rule_of_a_route_refuses_and_says_why() {
             "only one certificate",
         ),
         (json!({ "tls": { "certificates": [{ "secret": "a" }], "port": 80 } }), "need a port each"),
+        (json!({ "routes": [{ "name": "r", "match": { "path": "/" }, "auth": {} }] }), "who knows the users"),
+        (json!({ "auth": { "jwt": { "backend": { "name": "auth", "rewrite": "/x" } } } }), "with `path`"),
+        (
+            json!({ "auth": { "jwt": { "backend": { "name": "auth" }, "timeout": "1m" } } }),
+            "`timeout` must be",
+        ),
+        (
+            json!({ "auth": { "jwt": { "backend": { "name": "auth" }, "identityHeaders": ["x-real-ip"] } } }),
+            "a header of identity",
+        ),
         (json!({ "maintenance": { "retryAfter": "0s" } }), "`retryAfter` must be"),
         (json!({ "trustedProxies": { "networks": ["all"] } }), "must be networks"),
     ] {
@@ -165,6 +175,8 @@ fn a_whole_route_is_accepted() {
     assert_eq!(words(validate_cel(&routed(whole))), "");
     let whole = json!({
         "hosts": ["a.example", "b.example"],
+        "auth": { "jwt": { "backend": { "name": "auth", "port": 8007 }, "identityHeaders": ["x-user-id"] } },
+        "routes": [{ "name": "r", "match": { "path": "/" }, "auth": { "onOutage": "FailOpen" } }],
         "tls": {
             "certificates": [{ "secret": "wildcard" }, { "secret": "b-tls", "hosts": ["b.example"] }],
             "minVersion": "1.3", "redirect": true,

@@ -1,7 +1,9 @@
 //! `EdgeConfig`: the structure of one edge, as the operator compiled it. Written by the operator only, read by the
 //! agents of that edge. It changes rarely; weights are apart, in [`super::EdgeWeights`].
 
-use super::{Cors, HeaderMatch, LimitClass, Method, SecurityHeaders, TlsVersion, TrustedProxies, is_default};
+use super::{
+    Cors, HeaderMatch, LimitClass, Method, OnOutage, SecurityHeaders, TlsVersion, TrustedProxies, is_default,
+};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -46,6 +48,9 @@ pub struct EdgeConfigSpec {
     /// HTTPS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<EdgeTls>,
+    /// Who knows the users. None: nobody can say, and routes with `auth` do as in an outage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<EdgeAuth>,
     /// Limits for one client; none: no route has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<EdgeLimits>,
@@ -150,6 +155,9 @@ pub struct EdgeHandling {
     /// Whether text is compressed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub gzip: bool,
+    /// For users who are known, and what happens while nobody can say who a user is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<OnOutage>,
     /// Which of the limits for one client count.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limit: LimitClass,
@@ -187,6 +195,7 @@ impl Default for EdgeHandling {
             web_socket: false,
             unbuffered: false,
             gzip: false,
+            auth: None,
             limit: LimitClass::General,
             total: None,
             allow_from: Vec::new(),
@@ -246,4 +255,24 @@ pub struct EdgeCertificate {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 253)))]
     pub hosts: Vec<String>,
+}
+
+/// Who knows the users.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeAuth {
+    /// Key of the backend; left out: it was never there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub backend: Option<String>,
+    /// Where it is asked.
+    #[schemars(length(min = 1, max = 256))]
+    pub path: String,
+    /// Headers of its answer that backends get, and that clients cannot set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 63)))]
+    pub identity_headers: Vec<String>,
+    /// How long it may take.
+    #[schemars(range(min = 1, max = 60_000))]
+    pub timeout_millis: i32,
 }

@@ -7,14 +7,15 @@ mod migration_plan;
 mod stomaton_service;
 
 pub use edge_config::{
-    EdgeCertificate, EdgeConfig, EdgeConfigSpec, EdgeHandling, EdgeLimits, EdgeRate, EdgeRoute, EdgeTls,
+    EdgeAuth, EdgeCertificate, EdgeConfig, EdgeConfigSpec, EdgeHandling, EdgeLimits, EdgeRate, EdgeRoute,
+    EdgeTls,
 };
 pub use edge_weights::{EdgeWeights, EdgeWeightsSpec, RouteWeights};
 pub use gateway::{
-    AddressFrom, Certificate, Cors, Diagnostics, DroppedRoute, Engine, FrameOptions, Gateway, GatewayService,
-    GatewaySpec, GatewayStatus, HeaderMatch, LimitClass, LimitMode, Maintenance, Method, PodStatus, Rate,
-    RateLimits, ReferrerPolicy, Route, RouteLimit, RouteMatch, SecurityHeaders, ServiceType, Timeouts, Tls,
-    TlsVersion, TrustedProxies,
+    AddressFrom, Auth, Certificate, Cors, Diagnostics, DroppedRoute, Engine, FrameOptions, Gateway,
+    GatewayService, GatewaySpec, GatewayStatus, HeaderMatch, Jwt, LimitClass, LimitMode, Maintenance, Method,
+    OnOutage, PodStatus, Rate, RateLimits, ReferrerPolicy, Route, RouteAuth, RouteLimit, RouteMatch,
+    SecurityHeaders, ServiceType, Timeouts, Tls, TlsVersion, TrustedProxies,
 };
 pub use migration_plan::{
     Evidence, GatewayRef, Guard, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus, Phase, PlanRoute,

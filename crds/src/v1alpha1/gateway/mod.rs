@@ -4,15 +4,18 @@
 //! - [`status`]: what is known of an edge
 //! - [`traffic`]: limits, and whom the edge believes
 //! - [`listen`]: hosts and TLS
+//! - [`auth`]: who users are
 //! - [`answers`]: what the edge adds to answers, and what it answers itself
 
 mod answers;
+mod auth;
 mod listen;
 mod route;
 mod status;
 mod traffic;
 
 pub use answers::{Cors, FrameOptions, Maintenance, ReferrerPolicy, SecurityHeaders};
+pub use auth::{Auth, Jwt, OnOutage, RouteAuth};
 pub use listen::{Certificate, Tls, TlsVersion};
 pub use route::{HeaderMatch, Method, Route, RouteMatch, Timeouts};
 pub use status::{DroppedRoute, GatewayStatus, PodStatus};
@@ -53,7 +56,9 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("!has(self.defaultBackend.rewrite)")
         .message("the default backend answers paths as they are: `rewrite` goes with the backend of a route"),
     validation = Rule::new("!has(self.tls) || self.tls.port != self.service.port")
-        .message("HTTP and HTTPS need a port each: `service.port` and `tls.port`")
+        .message("HTTP and HTTPS need a port each: `service.port` and `tls.port`"),
+    validation = Rule::new("has(self.auth) || !has(self.routes) || !self.routes.exists(r, has(r.auth))")
+        .message("a route with `auth` needs the Gateway's `auth`: who knows the users")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct GatewaySpec {
@@ -83,6 +88,9 @@ pub struct GatewaySpec {
     /// HTTPS. Left out: HTTP only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
+    /// Who knows the users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
     /// How many requests are answered.
     #[serde(default)]
     pub rate_limits: RateLimits,

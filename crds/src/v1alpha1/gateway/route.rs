@@ -4,7 +4,7 @@ use super::super::{
     BackendRef, DURATION, NETWORK, NETWORK_SAYS, ONE_MEANING, ONE_MEANING_SAYS, PATH, WHOLE_SEGMENTS,
     WHOLE_SEGMENTS_SAYS, is_default,
 };
-use super::{answers::Cors, traffic::RouteLimit};
+use super::{answers::Cors, auth::RouteAuth, traffic::RouteLimit};
 use kube::{KubeSchema, core::Duration};
 use serde::{Deserialize, Serialize};
 use std::time::Duration as StdDuration;
@@ -39,6 +39,9 @@ pub struct Route {
     /// tells about them (BREACH).
     #[serde(default, skip_serializing_if = "is_default")]
     pub gzip: bool,
+    /// The route is for users who are known: the Gateway's `auth` is asked. Left out: for everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<RouteAuth>,
     /// How many requests are answered.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rate_limit: RouteLimit,

@@ -52,6 +52,7 @@ pub fn validate(gateway: &Gateway) -> Result<Valid<'_>, Summary> {
         let same = by_place.entry(route.matches.place()).or_default();
         let fault = route::fault(route).or_else(|| route::hidden(route, hidden));
         let fault = fault.or_else(|| route::elsewhere(route, &gateway.spec.hosts));
+        let fault = fault.or_else(|| route::unknown(route, gateway.spec.auth.as_ref()));
         match fault.or_else(|| route::taken(route, same)) {
             Some(message) => dropped.push(DroppedRoute { name: route.name.clone(), message }),
             None => {
@@ -134,6 +135,7 @@ mod tests {
             (json!({"cors": {"allowOrigins": ["https://a.b/x"]}}), "write an origin"),
             (json!({"cors": {"allowOrigins": ["https://a.b:+80"]}}), "write an origin"),
             (json!({"cors": {"allowOrigins": ["*"], "allowHeaders": ["X Y"]}}), "`cors` has the header"),
+            (json!({"auth": {}}), "say there who knows the users"),
             (json!({"allowFrom": ["10.0.0.1"]}), "`allowFrom` has \"10.0.0.1\""),
             (json!({"rateLimit": {"total": {"requestsPerSecond": 0}}}), "`rateLimit.total` must be"),
             (json!({"timeouts": {"idle": "-5s"}}), "`timeouts.idle` must be between 1s and 24h"),

@@ -17,9 +17,13 @@ struct Line<'a> {
     s: &'a str,
     /// Statuses of the backend, one for each attempt.
     u: &'a str,
-    /// What became of the request at the limits.
-    #[serde(default)]
-    l: &'a str,
+}
+
+impl Line<'_> {
+    /// Whether the edge itself refused the request, and no side was asked: nobody known, too much, too large.
+    fn is_edge_s_own(&self) -> bool {
+        self.u.is_empty() && matches!(self.s, "204" | "401" | "403" | "413" | "429" | "503")
+    }
 }
 
 /// What a line was.
@@ -38,9 +42,10 @@ pub(super) fn count(state: &mut EdgeState, line: &[u8]) -> Kind {
         return Kind::Bad;
     };
     state.lines += 1;
-    let is_bad = line.s.starts_with('5') || line.u.split(", ").any(|status| status.starts_with('5'));
-    // What was too much met neither side.
-    if !line.r.is_empty() && line.l != "REJECTED" {
+    let is_own = line.is_edge_s_own();
+    let is_bad =
+        !is_own && (line.s.starts_with('5') || line.u.split(", ").any(|status| status.starts_with('5')));
+    if !line.r.is_empty() && !is_own {
         let audiences = match state.counters.get_mut(line.r) {
             Some(known) => known,
             None => state.counters.entry(line.r.to_owned()).or_default(),
@@ -95,11 +100,21 @@ mod tests {
     }
 
     #[test]
-    fn what_was_too_much_is_no_side_s_answer() {
-        let line = r#"{"r":"00000000000000aa","d":"service","a":"public","s":"429","u":"","t":"0.0","b":"1","l":"REJECTED"}"#;
-        let (state, kinds) = counted(&[line, &line.replace("REJECTED", "REJECTED_DRY_RUN")]);
-        assert_eq!((state.lines, kinds), (2, vec![Kind::Good, Kind::Good]));
-        assert_eq!(state.counters["00000000000000aa"]["public"].service.requests, 1);
+    fn what_the_edge_refuses_is_no_side_s_answer() {
+        let line = |status: &str, upstream: &str| {
+            format!(
+                r#"{{"r":"00000000000000aa","d":"service","a":"public","s":"{status}","u":"{upstream}","t":"0.0","b":"1"}}"#
+            )
+        };
+        for own in ["204", "401", "403", "413", "429", "503"] {
+            let (state, kinds) = counted(&[&line(own, "")]);
+            assert_eq!((state.lines, state.counters.len(), kinds), (1, 0, vec![Kind::Good]), "{own}");
+        }
+        // A client that gave up on a backend that hangs, and backends that say the same themselves.
+        let (state, _) =
+            counted(&[&line("499", ""), &line("503", "503"), &line("401", "401"), &line("504", "504")]);
+        let service = state.counters["00000000000000aa"]["public"].service;
+        assert_eq!((service.requests, service.bad), (4, 2));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! - `limits`: how many requests are answered
 //! - `clients`: who the client is, and what backends are told of it
 //! - `answers`: what is added to answers
+//! - `auth`: users who are known
 //!
 //! Rules that keep it right, each from a measured failure:
 //! - `set` only inside locations and no map on `$uri`: both are evaluated again in subrequests;
@@ -15,6 +16,7 @@
 //! - no `open_file_cache`: it would hide a switch of weights.
 
 mod answers;
+mod auth;
 mod choices;
 mod clients;
 mod handling;

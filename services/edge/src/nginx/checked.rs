@@ -1,9 +1,11 @@
 //! An EdgeConfig of which every string was checked. One bad route is left out, the others keep working. Pure.
 
 mod answers;
+mod auth;
 mod listen;
 
 pub(super) use answers::{CheckedCors, CheckedSecurity};
+pub(super) use auth::CheckedAuth;
 pub(super) use listen::CheckedTls;
 
 use super::RenderError;
@@ -26,6 +28,7 @@ pub(super) struct Checked {
     /// Answered for; empty: all.
     pub(super) hosts: Vec<HostName>,
     pub(super) tls: Option<CheckedTls>,
+    pub(super) auth: CheckedAuth,
     pub(super) limits: Option<EdgeLimits>,
     pub(super) trusted: Trusted,
     pub(super) security: CheckedSecurity,
@@ -92,6 +95,8 @@ pub(super) fn check(spec: &EdgeConfigSpec) -> Result<(Checked, Vec<Dropped>), Re
     // Not one by one: an edge without a host that it was given would answer for others, or for all.
     let hosts = listen::hosts(&spec.hosts).map_err(RenderError::Listen)?;
     let tls = spec.tls.as_ref().map(listen::tls).transpose().map_err(RenderError::Listen)?;
+    let auth = spec.auth.as_ref().map(|given| auth::auth(given, &backends)).transpose();
+    let auth = auth.map_err(RenderError::Auth)?.unwrap_or_default();
     let limits = spec.limits.clone().filter(|limits| {
         let good = in_range(&limits.client) && in_range(&limits.client_auth);
         if !good {
@@ -146,6 +151,7 @@ pub(super) fn check(spec: &EdgeConfigSpec) -> Result<(Checked, Vec<Dropped>), Re
         default_backend,
         hosts,
         tls,
+        auth,
         limits,
         trusted,
         security,

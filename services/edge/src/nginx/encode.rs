@@ -1,7 +1,7 @@
 //! The one place where a tree becomes text. Data is always quoted and escaped; whatever a caller forgot to check
 //! cannot leave its quotes. Pure.
 
-use super::tree::{Arg, Head, Node, Part, Text, header_variable};
+use super::tree::{Arg, Head, Node, Part, Text};
 use std::fmt::Write;
 
 /// Text of the configuration, one statement a line.
@@ -49,8 +49,7 @@ fn quote(out: &mut String, text: &Text) {
                 }
                 out.push(c);
             }),
-            Part::Variable(variable) => drop(write!(out, "${{{variable}}}")),
-            Part::Header(name) => drop(write!(out, "${{{}}}", header_variable(name))),
+            variable => out.push_str(&variable.plain()),
         }
     }
     out.push('"');

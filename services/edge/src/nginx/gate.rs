@@ -3,7 +3,7 @@
 //! configuration that says more than it should is never written. Pure.
 
 use super::lex::{Statement, lex};
-use super::tree::{Arg, Head, Node, Part, Text, header_variable};
+use super::tree::{Arg, Head, Node, Part, Text};
 
 /// Why a configuration is not handed out. None of these can happen as long as the program is right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,11 +58,7 @@ fn statement(node: &Node) -> Statement {
 }
 
 fn plain(text: &Text) -> String {
-    text.0.iter().fold(String::new(), |out, part| match part {
-        Part::Data(data) => out + data,
-        Part::Variable(variable) => format!("{out}${{{variable}}}"),
-        Part::Header(name) => format!("{out}${{{}}}", header_variable(name)),
-    })
+    text.0.iter().map(Part::plain).collect()
 }
 
 /// Where a directive stands.
@@ -182,9 +178,12 @@ const LOCATION: &[&str] = &[
     "access_log",
     "add_header",
     "allow",
+    "auth_request",
+    "auth_request_set",
     "client_max_body_size",
     "default_type",
     "deny",
+    "error_page",
     "gzip",
     "gzip_min_length",
     "gzip_proxied",
@@ -195,10 +194,14 @@ const LOCATION: &[&str] = &[
     "proxy_buffering",
     "proxy_connect_timeout",
     "proxy_hide_header",
+    "proxy_http_version",
+    "proxy_intercept_errors",
     "proxy_pass",
+    "proxy_pass_request_body",
     "proxy_read_timeout",
     "proxy_redirect",
     "proxy_send_timeout",
+    "proxy_set_header",
     "return",
     "rewrite",
     "root",
@@ -233,11 +236,19 @@ fn has_known_form(context: Context, words: &[&str]) -> bool {
             !key.starts_with('~') && !matches!(*key, "include" | "hostnames" | "volatile")
         }
         (Context::Table, _) => false,
+        (_, ["auth_request", path]) => path.starts_with("/.stomaton/auth"),
+        (_, ["auth_request_set", variable, value]) => {
+            variable.starts_with("$stomaton_identity_") && value.starts_with("${upstream_http_")
+        }
+        (_, ["auth_request" | "auth_request_set", ..]) => false,
         (_, ["deny", rest @ ..]) => rest == ["all"],
+        (_, ["error_page", .., "=", to]) => to.starts_with("@stomaton_"),
+        (_, ["error_page", ..]) => false,
         (_, ["error_log", rest @ ..]) => rest == ["stderr", "crit"],
         (_, ["if", "(-f", path, ")"]) => path.starts_with('/'),
         (_, ["if", "($stomaton_preflight)"]) => true,
         (_, ["if", ..]) => false,
+        (_, ["location", "@stomaton_unavailable" | "@stomaton_allowed"]) => true,
         (_, ["location", "=", path] | ["location", path]) => path.starts_with('/'),
         (_, ["location", ..]) => false,
         (_, ["proxy_pass", to]) => match to.strip_prefix("http://") {

@@ -67,6 +67,9 @@ pub enum RenderError {
     /// With a host left out, the edge would answer for others.
     #[error("hosts or certificates cannot be used: {0}")]
     Listen(NameError),
+    /// With a header left out, clients could say who they are.
+    #[error("what is said of users cannot be used: {0}")]
+    Auth(NameError),
     /// A path of this pod, not of the object, is not fit for a configuration.
     #[error("a path given to the agent cannot be written: {0}")]
     Path(#[from] DataError),

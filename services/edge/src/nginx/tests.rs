@@ -1,6 +1,7 @@
 //! What is rendered, that it means what it was made from, and that nothing of anybody's data is ever syntax.
 
 mod answers;
+mod auth;
 mod handling;
 mod injection;
 mod limits;

@@ -41,8 +41,11 @@ pub(super) struct Text(pub(super) Vec<Part>);
 pub(super) enum Part {
     Data(String),
     Variable(Variable),
-    /// What a request says in this header: the one variable whose name is not a constant of this program.
+    /// What a request says in this header. This and the next are the only variables whose names are not constants of
+    /// this program.
     Header(HeaderName),
+    /// What an answer says in this header.
+    Answer(HeaderName),
 }
 
 /// A variable: a constant name, or one of a numbered family.
@@ -115,6 +118,10 @@ impl Text {
         Self(vec![Part::Header(name.clone())])
     }
 
+    pub(super) fn answer(name: &HeaderName) -> Self {
+        Self(vec![Part::Answer(name.clone())])
+    }
+
     pub(super) fn and(mut self, data: &str) -> Result<Self, DataError> {
         if data.contains('$') {
             return Err(DataError::Dollar);
@@ -172,7 +179,14 @@ pub(super) fn entry(key: Text, value: Text) -> Node {
     Node { head: Head::Key(key), args: vec![value.into()], block: None }
 }
 
-/// NGINX's variable for a header.
-pub(super) fn header_variable(name: &HeaderName) -> String {
-    format!("http_{}", name.as_str().replace('-', "_"))
+impl Part {
+    /// The part as NGINX reads it, before anything is escaped.
+    pub(super) fn plain(&self) -> String {
+        match self {
+            Self::Data(data) => data.clone(),
+            Self::Variable(variable) => format!("${{{variable}}}"),
+            Self::Header(name) => format!("${{http_{}}}", name.as_str().replace('-', "_")),
+            Self::Answer(name) => format!("${{upstream_http_{}}}", name.as_str().replace('-', "_")),
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! vanished keeps its last known address; a target that vanished leaves the route on its safe side. Both are said.
 
 use super::super::{Problems, gather::Gathered, validate::Valid};
-use super::handling::{handling, limits, maintenance, tls};
+use super::handling::{auth, handling, limits, maintenance, tls};
 use crate::hex::hex;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
@@ -16,7 +16,9 @@ use std::{
 use stomaton_crds::{
     conditions::{Reason, State, Summary},
     ids,
-    v1alpha1::{BackendRef, DroppedRoute, EdgeConfigSpec, EdgeRoute, MigrationPlan, PlanRoute, Route},
+    v1alpha1::{
+        BackendRef, DroppedRoute, EdgeAuth, EdgeConfigSpec, EdgeRoute, Jwt, MigrationPlan, PlanRoute, Route,
+    },
 };
 
 /// Why a Service cannot be used.
@@ -79,6 +81,7 @@ pub fn compile(valid: &Valid<'_>, gathered: &Gathered) -> (Option<EdgeConfigSpec
     let Some(default_backend) = compiler.default_backend(&spec.default_backend) else {
         return (None, compiler.problems);
     };
+    let auth = spec.auth.as_ref().map(|auth| compiler.auth(&auth.jwt, &valid.routes));
     let routes = valid
         .routes
         .iter()
@@ -90,6 +93,7 @@ pub fn compile(valid: &Valid<'_>, gathered: &Gathered) -> (Option<EdgeConfigSpec
         default_backend,
         hosts: spec.hosts.clone(),
         tls: spec.tls.as_ref().map(tls),
+        auth,
         limits: limits(&spec.rate_limits),
         trusted_proxies: valid.trusted_proxies.clone(),
         security_headers: spec.security_headers.clone(),
@@ -121,6 +125,22 @@ impl<'a> Compiler<'a> {
                 Some(unusable.summary(format!("`defaultBackend`: {unusable}{kept}")));
         }
         key
+    }
+
+    /// Who knows the users. While that backend was never there, routes that need it do as in an outage.
+    fn auth(&mut self, jwt: &Jwt, routes: &[&Route]) -> EdgeAuth {
+        let (key, unusable) = self.safe(&jwt.backend);
+        if let Some(unusable) = unusable {
+            let until_then = match key {
+                Some(_) => "its last known address stays in use",
+                None => "the route does as in an outage",
+            };
+            for route in routes.iter().filter(|route| route.auth.is_some()) {
+                let message = format!("`auth.jwt.backend`: {unusable}; until then {until_then}");
+                self.drop(route, &unusable, message);
+            }
+        }
+        auth(jwt, key)
     }
 
     fn route(&mut self, route: &Route, default_backend: &str, pods: i32) -> Option<EdgeRoute> {

@@ -4,8 +4,8 @@ use std::time::Duration;
 use stomaton_crds::{
     ids,
     v1alpha1::{
-        Certificate, EdgeCertificate, EdgeHandling, EdgeLimits, EdgeRate, EdgeTls, LimitMode, Maintenance,
-        Rate, RateLimits, Route, Tls,
+        Certificate, EdgeAuth, EdgeCertificate, EdgeHandling, EdgeLimits, EdgeRate, EdgeTls, Jwt, LimitMode,
+        Maintenance, Rate, RateLimits, Route, Tls,
     },
 };
 
@@ -42,6 +42,7 @@ pub fn handling(route: &Route, pods: i32) -> EdgeHandling {
         web_socket: route.web_socket,
         unbuffered: route.server_sent_events,
         gzip: route.gzip,
+        auth: route.auth.map(|auth| auth.on_outage),
         limit: route.rate_limit.class,
         total: route.rate_limit.total.map(|rate| share(rate, pods)),
         allow_from: route.allow_from.clone(),
@@ -57,6 +58,16 @@ pub fn tls(given: &Tls) -> EdgeTls {
         min_version: given.min_version,
         redirect_to: given.redirect.then_some(given.port),
         certificates: given.certificates.iter().map(certificate).collect(),
+    }
+}
+
+/// Who knows the users, at the backend with this key, if it was ever there.
+pub fn auth(jwt: &Jwt, backend: Option<String>) -> EdgeAuth {
+    EdgeAuth {
+        backend,
+        path: jwt.path.clone(),
+        identity_headers: jwt.identity_headers.clone(),
+        timeout_millis: millis(jwt.timeout),
     }
 }
 

@@ -169,6 +169,30 @@ fn certificates_are_mounted_by_the_kubelet_and_named_by_hashes() {
 }
 
 #[test]
+fn a_service_that_knows_the_users_and_is_not_there_is_said_on_the_routes_that_need_it() {
+    let routes = json!([
+        {"name": "mine", "match": {"pathPrefix": "/mine"}, "auth": {}},
+        {"name": "all", "match": {"pathPrefix": "/all"}},
+    ]);
+    let mut gateway = gateway(routes);
+    let auth = json!({"jwt": {"backend": {"name": "auth"}, "path": "/verify", "timeout": "250ms"}});
+    gateway.spec.auth = Some(serde_json::from_value(auth).unwrap());
+    let (config, problems) = compiled(&gateway, &gathered(vec![service("mono", 1, &[8000])], vec![]));
+    assert_eq!(config.auth.as_ref().unwrap().backend, None);
+    let message = "`auth.jwt.backend`: there is no Service auth: create it, or name another one; until then the \
+                   route does as in an outage";
+    assert_eq!(messages(&problems), [("mine", message)]);
+
+    let both = vec![service("mono", 1, &[8000]), service("auth", 2, &[8007])];
+    let (config, problems) = compiled(&gateway, &gathered(both, vec![]));
+    assert_eq!(problems, Problems::default());
+    let auth = config.auth.clone().unwrap();
+    assert_eq!(config.backends[&auth.backend.unwrap()], "10.0.0.2:8007");
+    assert_eq!((auth.path.as_str(), auth.timeout_millis), ("/verify", 250));
+    assert!(route(&config, "mine").handling.auth.is_some() && route(&config, "all").handling.auth.is_none());
+}
+
+#[test]
 fn a_route_is_compiled_whole() {
     let gateway = gateway(json!([{
         "name": "rag", "match": {"path": "/api/v1/rag", "headers": [{"name": "x-version", "value": "2"}]},

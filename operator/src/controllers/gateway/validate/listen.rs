@@ -2,12 +2,28 @@
 //!
 //! Such a fault stops the whole Gateway: without a host that it names, an edge would answer for others.
 
-use super::route::is_host;
+use super::route::{fault_of_path, is_header, is_host};
 use std::collections::BTreeSet;
-use stomaton_crds::v1alpha1::GatewaySpec;
+use stomaton_crds::v1alpha1::{GatewaySpec, Jwt};
 
-/// What is wrong with hosts and certificates.
+/// What is wrong with hosts, certificates, and who knows the users.
 pub fn fault(spec: &GatewaySpec) -> Option<String> {
+    fault_of_hosts(spec).or_else(|| fault_of_auth(&spec.auth.as_ref()?.jwt))
+}
+
+fn fault_of_auth(jwt: &Jwt) -> Option<String> {
+    const OWN: [&str; 5] =
+        ["x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-correlation-id", "x-stomaton-edge"];
+    if let Some(message) = fault_of_path("auth.jwt.path", &jwt.path) {
+        return Some(message);
+    }
+    let is_good =
+        |header: &&String| is_header(header) && header.starts_with("x-") && !OWN.contains(&header.as_str());
+    let header = jwt.identity_headers.iter().find(|header| !is_good(header))?;
+    Some(format!("`auth.jwt.identityHeaders` has {header:?}: begin with `x-`, and leave out the edge's own"))
+}
+
+fn fault_of_hosts(spec: &GatewaySpec) -> Option<String> {
     let certificates = spec.tls.as_ref().map_or(&[][..], |tls| &tls.certificates);
     let mut hosts = spec.hosts.iter().chain(certificates.iter().flat_map(|c| &c.hosts));
     if let Some(host) = hosts.find(|host| !is_host(host)) {
@@ -56,6 +72,11 @@ mod tests {
     fn what_is_wrong_is_said() {
         let tls = |certificates: Value| json!({"tls": {"certificates": certificates}});
         let cases = [
+            (json!({"auth": {"jwt": {"backend": {"name": "a"}, "path": "/a$b"}}}), "`auth.jwt.path` has '$'"),
+            (
+                json!({"auth": {"jwt": {"backend": {"name": "a"}, "identityHeaders": ["cookie"]}}}),
+                "has \"cookie\"",
+            ),
             (json!({"hosts": ["A.b"]}), "host \"A.b\""),
             (json!({"hosts": ["a.b; }"]}), "host \"a.b; }\""),
             (tls(json!([{"secret": "a", "hosts": ["*.b"]}])), "host \"*.b\""),

@@ -2,7 +2,7 @@
 
 use crate::controllers::gateway::build::handling;
 use std::{net::IpAddr, time::Duration};
-use stomaton_crds::v1alpha1::{Cors, HeaderMatch, Rate, Route, RouteMatch, Timeouts};
+use stomaton_crds::v1alpha1::{Auth, Cors, HeaderMatch, Rate, Route, RouteMatch, Timeouts};
 
 /// What is wrong with a route by itself.
 pub fn fault(route: &Route) -> Option<String> {
@@ -43,7 +43,7 @@ fn is_origin(origin: &str) -> bool {
     is_host(host) && port.len() <= 5 && port.parse::<u16>().is_ok() && !port.starts_with('+')
 }
 
-fn is_header(name: &str) -> bool {
+pub fn is_header(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     name.len() <= 63
         && name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -161,6 +161,12 @@ pub fn elsewhere(route: &Route, hosts: &[String]) -> Option<String> {
     Some(format!(
         "the Gateway does not answer for {host}: add it to `spec.hosts`, or take it out of the route"
     ))
+}
+
+/// That nobody knows the users whom a route is for.
+pub fn unknown(route: &Route, auth: Option<&Auth>) -> Option<String> {
+    let missing = route.auth.is_some() && auth.is_none();
+    missing.then(|| "`auth` needs the Gateway's `spec.auth`: say there who knows the users".to_owned())
 }
 
 /// Which earlier route of the same path has requests that `route` would match with equal right.

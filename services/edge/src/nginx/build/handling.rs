@@ -1,6 +1,6 @@
 //! What a route wants otherwise than the rest, as directives of its location. Pure.
 
-use super::{answers, limits};
+use super::{answers, auth, limits};
 use crate::names::Network;
 use crate::nginx::checked::Checked;
 use crate::nginx::routing::Route;
@@ -23,6 +23,8 @@ pub(super) fn nodes(
         if let Some(cors) = &route.cors {
             nodes.extend(answers::cors(config, cors, common)?);
         }
+        // After the answer to preflights, which carry no token.
+        nodes.extend(auth::nodes(config, route)?);
     }
     Ok(nodes)
 }

@@ -6,8 +6,8 @@
 //! puts one fixed prefix in place of another; no expression ever cuts a path.
 
 use super::{
-    BACKEND, BUCKET, DIAGNOSTICS, HOST, MONOLITH, MOVING, ROUTE, SERVICE, SIDE, answers, clients, default,
-    handling, listen, name, path, upstream_name,
+    BACKEND, BUCKET, DIAGNOSTICS, HOST, MONOLITH, MOVING, ROUTE, SERVICE, SIDE, answers, auth, clients,
+    default, handling, listen, name, path, upstream_name,
 };
 use crate::names::{BackendKey, PathPrefix};
 use crate::nginx::Settings;
@@ -70,6 +70,7 @@ pub(super) fn users(config: &Checked, tables: &[Chosen<'_>], settings: &Settings
         body.push(line("proxy_pass", [Text::fixed("http://").var(BACKEND).into()]));
         nodes.push(block("location", ["/".into()], body));
     }
+    nodes.extend(auth::locations(config)?);
     for route in elsewhere.into_values() {
         nodes.extend(inside(route, handling::nodes(config, route, &common)?)?);
     }
@@ -123,6 +124,7 @@ fn proxying(config: &Checked) -> Result<Vec<Node>, DataError> {
         nodes.push(header("Upgrade", UPGRADE.into()));
     }
     nodes.extend(clients::headers(&config.trusted)?);
+    nodes.extend(auth::headers(config)?);
     Ok(nodes)
 }
 
