@@ -54,6 +54,8 @@ pub enum Reason {
     EdgeRefused,
     /// Some routes were left out because they cannot work; the others are served.
     RoutesDropped,
+    /// An older Gateway has claimed a host and path of a route; that route is left out here.
+    Conflicted,
     /// An object that the spec names does not exist.
     NotFound,
     /// A Service that the spec names has no usable port.
@@ -111,6 +113,7 @@ impl Reason {
             Self::WaitingForEdge => "WaitingForEdge",
             Self::EdgeRefused => "EdgeRefused",
             Self::RoutesDropped => "RoutesDropped",
+            Self::Conflicted => "Conflicted",
             Self::NotFound => "NotFound",
             Self::NoPort => "NoPort",
             Self::Invalid => "Invalid",

@@ -5,6 +5,7 @@ mod build;
 mod conditions;
 mod gather;
 pub mod names;
+mod ownership;
 mod validate;
 
 use super::{Reconcile, Stop, of_label};
@@ -64,11 +65,17 @@ struct Problems {
     dropped: Vec<DroppedRoute>,
     /// Whether any of them needs a person; the others wait for an object to come.
     stuck: bool,
+    /// Whether an older Gateway has one of them.
+    conflicted: bool,
 }
+
+/// How often a Gateway looks whether what another one had claimed is free.
+const AGAIN: Duration = Duration::from_secs(30);
 
 impl Reconcile for Gateway {
     type Error = Error;
-    type Shared = ();
+    /// All Gateways: the oldest has what several claim.
+    type Shared = Store<Guarded<Gateway>>;
 
     fn reason(error: &Error) -> Reason {
         match error {
@@ -77,12 +84,12 @@ impl Reconcile for Gateway {
         }
     }
 
-    async fn reconcile(&self, ctx: &Context, (): &()) -> Result<Option<Duration>, Error> {
+    async fn reconcile(&self, ctx: &Context, all: &Self::Shared) -> Result<Option<Duration>, Error> {
         if self.meta().deletion_timestamp.is_some() {
             // The garbage collector takes the children; making them anew would fight it.
             return Ok(None);
         }
-        let outcome = pass(self, ctx).await.unwrap_or_else(Outcome::Failed);
+        let outcome = pass(self, ctx, all).await.unwrap_or_else(Outcome::Failed);
         let edges = ctx.edges.view(&Key::from_obj(self));
         let next = conditions::status(self, &outcome, &edges, Timestamp::now());
         if status::write(ctx, self, self.status.as_ref(), &next).await.map_err(Error::Status)?.is_some() {
@@ -91,17 +98,22 @@ impl Reconcile for Gateway {
         }
         match outcome {
             Outcome::Failed(error) => Err(error),
-            _ => Ok(None),
+            Outcome::Applied { problems, .. } if problems.conflicted => Ok(Some(AGAIN)),
+            Outcome::Applied { .. } | Outcome::Refused(_) => Ok(None),
         }
     }
 }
 
-async fn pass(gateway: &Gateway, ctx: &Context) -> Result<Outcome, Error> {
+async fn pass(gateway: &Gateway, ctx: &Context, all: &Store<Guarded<Gateway>>) -> Result<Outcome, Error> {
     let gathered = gather::gather(ctx, gateway).await.map_err(Error::Gather)?;
-    let valid = match validate::validate(gateway) {
+    // A store that is not full yet would hide who was first. It only fails when the controller ends.
+    let _ = all.wait_until_ready().await;
+    let all = all.state();
+    let mut valid = match validate::validate(gateway) {
         Ok(valid) => valid,
         Err(problem) => return Ok(Outcome::Refused(problem)),
     };
+    ownership::settle(&mut valid, &all.iter().filter_map(|g| g.0.as_ref().ok()).collect::<Vec<_>>());
     let (prepared, problems) = build::build(&valid, &gathered, &ctx.settings.edge_image);
     let applied = Box::new(apply::apply(ctx, prepared).await?);
     Ok(Outcome::Applied { applied, problems })
@@ -111,7 +123,7 @@ async fn pass(gateway: &Gateway, ctx: &Context) -> Result<Outcome, Error> {
 pub async fn run(ctx: Arc<Context>, stop: Stop) {
     const BY: &str = "Gateway";
     let (store, gateways) = watch::main::<Gateway>(&ctx, BY);
-    let neighbours = store.clone();
+    let (neighbours, all) = (store.clone(), Arc::new(store.clone()));
     let edges = ctx.edges.changes().map(|gateway| {
         let namespace = gateway.namespace.unwrap_or_default();
         ObjectRef::new(&gateway.name).within(&namespace)
@@ -131,7 +143,7 @@ pub async fn run(ctx: Arc<Context>, stop: Stop) {
             beside(&neighbours, service.namespace())
         })
         .reconcile_on(edges);
-    super::run(controller, ctx, Arc::new(()), stop).await;
+    super::run(controller, ctx, all, stop).await;
 }
 
 /// The Gateways of a namespace.

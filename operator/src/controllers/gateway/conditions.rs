@@ -122,12 +122,12 @@ fn waiting(Applied { revision, .. }: &Applied, edges: &EdgeView, behind: &[PodSt
 }
 
 /// Some routes are not served as written.
-fn left_out(Problems { dropped, stuck, .. }: &Problems) -> Option<Summary> {
+fn left_out(Problems { dropped, stuck, conflicted, .. }: &Problems) -> Option<Summary> {
     let first = dropped.first()?;
     Some(Summary {
         // What waits for an object goes on by itself when that comes.
         state: if *stuck { State::Stalled } else { State::ReadyReconciling },
-        reason: Reason::RoutesDropped,
+        reason: if *conflicted { Reason::Conflicted } else { Reason::RoutesDropped },
         message: format!(
             "{} of the routes are not served as written, see `status.droppedRoutes`; {}: {}",
             dropped.len(),

@@ -4,7 +4,7 @@
 //! part of the edge's configuration, and an object may be older than its schema.
 
 mod listen;
-mod route;
+pub(super) mod route;
 
 use crate::controllers::meta::Family;
 use kube::{Resource, ResourceExt};
@@ -30,6 +30,8 @@ pub struct Valid<'a> {
     pub routes: Vec<&'a Route>,
     /// The others, with why and what to do.
     pub dropped: Vec<DroppedRoute>,
+    /// Whether an older Gateway has one of them.
+    pub conflicted: bool,
 }
 
 /// Checks `gateway`. One bad route costs nothing but itself.
@@ -64,7 +66,7 @@ pub fn validate(gateway: &Gateway) -> Result<Valid<'_>, Summary> {
     let hidden = hidden.iter().map(String::as_str).filter(|path| route::fault_of_path("", path).is_none());
     let hidden = hidden.collect();
     let trusted_proxies = believable(gateway.spec.trusted_proxies.as_ref());
-    Ok(Valid { gateway, family, hidden, trusted_proxies, routes, dropped })
+    Ok(Valid { gateway, family, hidden, trusted_proxies, routes, dropped, conflicted: false })
 }
 
 /// Without the networks that are none: nobody is believed by mistake.

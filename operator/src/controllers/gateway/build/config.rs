@@ -74,6 +74,7 @@ pub fn compile(valid: &Valid<'_>, gathered: &Gathered) -> (Option<EdgeConfigSpec
         backends: BTreeMap::new(),
         problems: Problems {
             stuck: !valid.dropped.is_empty(),
+            conflicted: valid.conflicted,
             dropped: valid.dropped.clone(),
             ..Problems::default()
         },

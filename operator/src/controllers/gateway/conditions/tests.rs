@@ -123,7 +123,7 @@ fn dropped_routes_are_told_apart_by_whether_a_person_is_needed() {
     let dropped = vec![DroppedRoute { name: "r".into(), message: "why".into() }];
     let edges = view(&[pod("a", 7, None), pod("b", 7, None)]);
     for (stuck, expected) in [(true, "Ready=False RoutesDropped"), (false, "Ready=True RoutesDropped")] {
-        let problems = Problems { dropped: dropped.clone(), stuck, default_backend: None };
+        let problems = Problems { dropped: dropped.clone(), stuck, ..Problems::default() };
         let (status, conditions) = said(&outcome(2, problems), &edges);
         assert_eq!(conditions[0], expected);
         assert_eq!(status.dropped_routes, dropped);
@@ -132,6 +132,14 @@ fn dropped_routes_are_told_apart_by_whether_a_person_is_needed() {
             "1 of the routes are not served as written, see `status.droppedRoutes`; r: why"
         );
     }
+}
+
+#[test]
+fn what_an_older_gateway_has_is_a_conflict() {
+    let dropped = vec![DroppedRoute { name: "r".into(), message: "claimed".into() }];
+    let problems = Problems { dropped, stuck: true, conflicted: true, ..Problems::default() };
+    let (_, conditions) = said(&outcome(2, problems), &view(&[pod("a", 7, None), pod("b", 7, None)]));
+    assert_eq!(conditions[..2], ["Ready=False Conflicted", "Stalled=True Conflicted"]);
 }
 
 #[test]

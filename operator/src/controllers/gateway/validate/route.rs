@@ -171,16 +171,18 @@ pub fn unknown(route: &Route, auth: Option<&Auth>) -> Option<String> {
 
 /// Which earlier route of the same path has requests that `route` would match with equal right.
 pub fn taken(route: &Route, same_path: &[&Route]) -> Option<String> {
-    fn meet<T: PartialEq>(a: &[T], b: &[T]) -> bool {
-        (a.is_empty() && b.is_empty()) || a.iter().any(|x| b.contains(x))
-    }
-    let same = |a: &[HeaderMatch], b: &[HeaderMatch]| a.len() == b.len() && a.iter().all(|x| b.contains(x));
     let own = &route.matches;
-    let earlier = same_path.iter().find(|other| {
-        let other = &other.matches;
-        meet(&own.hosts, &other.hosts)
-            && meet(&own.methods, &other.methods)
-            && same(&own.headers, &other.headers)
-    })?;
+    let takes = |other: &&&Route| meet(&own.hosts, &other.matches.hosts) && alike(own, &other.matches);
+    let earlier = same_path.iter().find(takes)?;
     Some(format!("route {} already has such requests: change the match of one of the two", earlier.name))
+}
+
+/// Whether two matches, host and path aside, take some of the same requests with equal right.
+pub fn alike(a: &RouteMatch, b: &RouteMatch) -> bool {
+    let same_headers = a.headers.len() == b.headers.len() && a.headers.iter().all(|x| b.headers.contains(x));
+    same_headers && meet(&a.methods, &b.methods)
+}
+
+fn meet<T: PartialEq>(a: &[T], b: &[T]) -> bool {
+    (a.is_empty() && b.is_empty()) || a.iter().any(|x| b.contains(x))
 }
