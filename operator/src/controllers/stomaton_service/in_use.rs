@@ -75,7 +75,8 @@ fn holders(name: &str, gateways: &[Gateway], plans: &[MigrationPlan]) -> Vec<Str
         let by = |what: String| format!("Gateway {} ({what})", gateway.name_any());
         let default = is(&gateway.spec.default_backend, name).then(|| by("default backend".into()));
         let routes = gateway.spec.routes.iter().filter(|r| r.backend.as_ref().is_some_and(|b| is(b, name)));
-        default.into_iter().chain(routes.map(move |r| by(format!("route {}", r.name))))
+        let users = knows_users(gateway, name).then(|| by("`auth`".into()));
+        default.into_iter().chain(users).chain(routes.map(move |r| by(format!("route {}", r.name))))
     });
     let plans = plans.iter().filter(|p| p.metadata.deletion_timestamp.is_none());
     let of_plan = plans
@@ -95,13 +96,15 @@ fn weighted(
         let own = gateway.name_any();
         let default = is(&gateway.spec.default_backend, name);
         let default = default.then(|| format!("the default backend of Gateway {own}"));
+        let users = knows_users(gateway, name).then(|| format!("`auth` of Gateway {own}"));
         let weights = weights.iter().find(|w| w.name_any() == own);
         let routes = gateway.spec.routes.iter().filter(move |route| {
             route.backend.as_ref().is_some_and(|backend| is(backend, name))
                 || moved(name, gateway, route, plans, weights)
         });
         let own = gateway.name_any();
-        default.into_iter().chain(routes.map(move |r| format!("route {} of Gateway {own}", r.name)))
+        let routes = routes.map(move |r| format!("route {} of Gateway {own}", r.name));
+        default.into_iter().chain(users).chain(routes)
     });
     few(routes.collect())
 }
@@ -138,6 +141,11 @@ fn answering(plan: &MigrationPlan, planned: &PlanRoute) -> bool {
     routes.filter(|r| r.name == planned.name).any(|route| {
         route.weights.desired > 0 || route.weights.applied > 0 || route.phase == Phase::RollingBack
     })
+}
+
+/// Whether the Gateway asks the service `name` who users are.
+fn knows_users(gateway: &Gateway, name: &str) -> bool {
+    gateway.spec.auth.as_ref().is_some_and(|auth| is(&auth.jwt.backend, name))
 }
 
 fn is(backend: &BackendRef, name: &str) -> bool {
@@ -185,6 +193,7 @@ mod tests {
     fn edge() -> Gateway {
         gateway(json!({
             "defaultBackend": {"name": "mono"},
+            "auth": {"jwt": {"backend": {"name": "auth"}}},
             "routes": [
                 {"name": "content", "match": {"pathPrefix": "/content"}},
                 {"name": "old", "match": {"pathPrefix": "/old"}, "backend": {"name": "legacy"}},
@@ -197,6 +206,7 @@ mod tests {
         let (gateways, plans) = ([edge()], [plan(json!({}))]);
         assert_eq!(holders("mono", &gateways, &plans), ["Gateway edge (default backend)"]);
         assert_eq!(holders("legacy", &gateways, &plans), ["Gateway edge (route old)"]);
+        assert_eq!(holders("auth", &gateways, &plans), ["Gateway edge (`auth`)"]);
         assert_eq!(holders("content", &gateways, &plans), ["MigrationPlan shop"]);
         assert!(holders("other", &gateways, &plans).is_empty());
     }
@@ -234,6 +244,7 @@ mod tests {
         assert_eq!(of(plan(applied), &[weights(true)]).len(), 1, "not every edge pod knows of the rollback");
         assert_eq!(weighted("mono", &gateways, &[], &[]), ["the default backend of Gateway edge"]);
         assert_eq!(weighted("legacy", &gateways, &[], &[]), ["route old of Gateway edge"]);
+        assert_eq!(weighted("auth", &gateways, &[], &[]), ["`auth` of Gateway edge"]);
     }
 
     #[test]
