@@ -73,94 +73,121 @@ enum RouteError {
     NoSalt,
 }
 
-pub(super) fn check(spec: &EdgeConfigSpec) -> Result<(Checked, Vec<Dropped>), RenderError> {
-    let mut dropped = Vec::new();
-    let mut note = |subject: &str, reason: String| {
-        dropped.push(Dropped { subject: subject.chars().take(64).collect(), reason });
-    };
-    let mut backends = BTreeMap::new();
-    for (key, address) in &spec.backends {
-        match backend(key, address) {
-            Ok((key, address)) => drop(backends.insert(key, address)),
-            Err(reason) => note(key, reason),
-        }
+/// What was left out so far.
+#[derive(Default)]
+struct Notes(Vec<Dropped>);
+
+impl Notes {
+    fn add(&mut self, subject: &str, reason: String) {
+        self.0.push(Dropped { subject: subject.chars().take(64).collect(), reason });
     }
+}
+
+pub(super) fn check(spec: &EdgeConfigSpec) -> Result<(Checked, Vec<Dropped>), RenderError> {
+    let mut notes = Notes::default();
+    let backends = backends(spec, &mut notes);
     let default_backend = BackendKey::parse(&spec.default_backend)
         .map_err(|error| RenderError::DefaultBackend(error.to_string()))
         .and_then(|key| match backends.contains_key(&key) {
             true => Ok(key),
             false => Err(RenderError::DefaultBackend(format!("{key} is not among the usable backends"))),
         })?;
-
-    // Not one by one: an edge without a host that it was given would answer for others, or for all.
-    let hosts = listen::hosts(&spec.hosts).map_err(RenderError::Listen)?;
-    let tls = spec.tls.as_ref().map(listen::tls).transpose().map_err(RenderError::Listen)?;
     let auth = spec.auth.as_ref().map(|given| auth::auth(given, &backends)).transpose();
-    let auth = auth.map_err(RenderError::Auth)?.unwrap_or_default();
-    let limits = spec.limits.clone().filter(|limits| {
-        let good = in_range(&limits.client) && in_range(&limits.client_auth);
-        if !good {
-            note("limits", RouteError::Range("a rate").to_string());
-        }
-        good
-    });
-    let mut trusted = Trusted::default();
-    if let Some(given) = &spec.trusted_proxies {
-        trusted.address_from = given.address_from;
-        for network in &given.networks {
-            match Network::parse(network) {
-                Ok(network) => trusted.networks.push(network),
-                Err(error) => note(network, error.to_string()),
-            }
+    let hidden = hidden(spec, &mut notes);
+    let routes = routes(spec, &backends, &hidden, &mut notes);
+    let checked = Checked {
+        revision: spec.revision,
+        default_backend,
+        // Not one by one: an edge without a host that it was given would answer for others, or for all.
+        hosts: listen::hosts(&spec.hosts).map_err(RenderError::Listen)?,
+        tls: spec.tls.as_ref().map(listen::tls).transpose().map_err(RenderError::Listen)?,
+        auth: auth.map_err(RenderError::Auth)?.unwrap_or_default(),
+        limits: limits(spec, &mut notes),
+        trusted: trusted(spec, &mut notes),
+        security: security(spec, &mut notes),
+        maintenance: spec.maintenance_seconds.map(|seconds| seconds.clamp(1, 86_400)),
+        diagnostics: spec.diagnostics,
+        backends,
+        hidden,
+        routes,
+    };
+    Ok((checked, notes.0))
+}
+
+fn backends(spec: &EdgeConfigSpec, notes: &mut Notes) -> BTreeMap<BackendKey, SocketAddr> {
+    let mut backends = BTreeMap::new();
+    for (key, address) in &spec.backends {
+        match backend(key, address) {
+            Ok((key, address)) => drop(backends.insert(key, address)),
+            Err(reason) => notes.add(key, reason),
         }
     }
-    let mut security = CheckedSecurity::default();
-    if let Some(given) = &spec.security_headers {
-        let (checked, error) = answers::security(given);
-        security = checked;
-        if let Some(error) = error {
-            note("securityHeaders", error.to_string());
+    backends
+}
+
+fn limits(spec: &EdgeConfigSpec, notes: &mut Notes) -> Option<EdgeLimits> {
+    let limits = spec.limits.clone()?;
+    if in_range(&limits.client) && in_range(&limits.client_auth) {
+        return Some(limits);
+    }
+    notes.add("limits", RouteError::Range("a rate").to_string());
+    None
+}
+
+fn trusted(spec: &EdgeConfigSpec, notes: &mut Notes) -> Trusted {
+    let Some(given) = &spec.trusted_proxies else { return Trusted::default() };
+    let mut trusted = Trusted { networks: Vec::new(), address_from: given.address_from };
+    for network in &given.networks {
+        match Network::parse(network) {
+            Ok(network) => trusted.networks.push(network),
+            Err(error) => notes.add(network, error.to_string()),
         }
     }
+    trusted
+}
+
+fn security(spec: &EdgeConfigSpec, notes: &mut Notes) -> CheckedSecurity {
+    let Some(given) = &spec.security_headers else { return CheckedSecurity::default() };
+    let (checked, error) = answers::security(given);
+    if let Some(error) = error {
+        notes.add("securityHeaders", error.to_string());
+    }
+    checked
+}
+
+fn hidden(spec: &EdgeConfigSpec, notes: &mut Notes) -> BTreeSet<PathPrefix> {
     let mut hidden = BTreeSet::new();
     for path in &spec.hidden_paths {
         match PathPrefix::parse(path) {
-            Ok(path) if path.as_str() == "/" => note(path.as_str(), "everything cannot be hidden".into()),
+            Ok(path) if path.as_str() == "/" => notes.add(path.as_str(), "not all can be hidden".into()),
             Ok(path) => drop(hidden.insert(path)),
-            Err(error) => note(path, error.to_string()),
+            Err(error) => notes.add(path, error.to_string()),
         }
     }
+    hidden
+}
 
+fn routes(
+    spec: &EdgeConfigSpec,
+    backends: &BTreeMap<BackendKey, SocketAddr>,
+    hidden: &BTreeSet<PathPrefix>,
+    notes: &mut Notes,
+) -> Vec<Route> {
     let mut ids = BTreeSet::new();
     let mut routes = Vec::new();
     for given in &spec.routes {
-        match route(given, &backends, &hidden, &mut ids) {
+        match route(given, backends, hidden, &mut ids) {
             Ok(mut route) => {
-                match target(given, &backends) {
+                match target(given, backends) {
                     Ok(target) => route.target = target,
-                    Err(error) => note(&given.id, error.to_string()),
+                    Err(error) => notes.add(&given.id, error.to_string()),
                 }
                 routes.push(route);
             }
-            Err(error) => note(&given.id, error.to_string()),
+            Err(error) => notes.add(&given.id, error.to_string()),
         }
     }
-    let checked = Checked {
-        revision: spec.revision,
-        backends,
-        default_backend,
-        hosts,
-        tls,
-        auth,
-        limits,
-        trusted,
-        security,
-        maintenance: spec.maintenance_seconds.map(|seconds| seconds.clamp(1, 86_400)),
-        hidden,
-        routes,
-        diagnostics: spec.diagnostics,
-    };
-    Ok((checked, dropped))
+    routes
 }
 
 fn backend(key: &str, address: &str) -> Result<(BackendKey, SocketAddr), String> {
