@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn said(more: Value) -> String {
+    fn said(more: &Value) -> String {
         let mut spec = json!({"defaultBackend": {"name": "mono"}});
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         fault(&serde_json::from_value(spec).unwrap()).unwrap_or_default()
@@ -89,9 +89,9 @@ mod tests {
             (json!({"tls": {"certificates": [{"secret": "a"}], "port": 80}}), "a port each"),
         ];
         for (more, says) in cases {
-            assert!(said(more.clone()).contains(says), "{more}: {}", said(more));
+            assert!(said(&more).contains(says), "{more}: {}", said(&more));
         }
         let good = tls(json!([{"secret": "a.b-c"}, {"secret": "b", "hosts": ["a.b"]}]));
-        assert_eq!(said(good), "");
+        assert_eq!(said(&good), "");
     }
 }
