@@ -10,7 +10,7 @@ mod kind;
 mod kubebin;
 mod local;
 pub(crate) mod pip;
-mod pki;
+pub(crate) mod pki;
 mod provider;
 mod ready;
 
