@@ -4,6 +4,7 @@
 mod drain;
 mod input;
 mod install;
+mod kills;
 mod operator;
 mod rollback;
 mod services;
