@@ -8,5 +8,6 @@ mod kills;
 mod operator;
 mod rollback;
 mod services;
+mod structure;
 mod tokens;
 mod weights;
