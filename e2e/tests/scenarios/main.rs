@@ -7,6 +7,7 @@ mod install;
 mod kills;
 mod operator;
 mod rollback;
+mod scale;
 mod services;
 mod structure;
 mod tokens;
