@@ -2,6 +2,7 @@
 //! which scenarios may run at the same time is theirs to say (`Turn`).
 
 mod drain;
+mod holes;
 mod input;
 mod install;
 mod kills;
