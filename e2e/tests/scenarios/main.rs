@@ -11,5 +11,6 @@ mod rollback;
 mod scale;
 mod services;
 mod structure;
+mod tls;
 mod tokens;
 mod weights;
