@@ -6,6 +6,7 @@ mod holes;
 mod input;
 mod install;
 mod kills;
+mod limits;
 mod operator;
 mod rollback;
 mod scale;
