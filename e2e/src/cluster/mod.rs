@@ -256,6 +256,11 @@ pub async fn tools() -> Result<(), Error> {
     Ok(())
 }
 
+/// The NGINX that images are made with; fetched unless it is there.
+pub async fn nginx() -> Result<PathBuf, Error> {
+    Ok(images::nginx::ensure().await.map_err(images::Error::from)?)
+}
+
 /// Ends this process at once: a thread that waits for standard input would hold it up.
 fn end(result: Result<(), local::Error>) -> ! {
     if let Err(e) = &result {
