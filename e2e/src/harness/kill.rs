@@ -15,7 +15,8 @@ use std::{fs, time::Duration};
 /// Where the killing pods run.
 const NAMESPACE: &str = "e2e-node";
 const WITHIN: Duration = Duration::from_secs(30);
-/// An API server and all that has to find it again.
+/// An API server and all that has to find it again; a container that was killed before, which the kubelet holds back
+/// for 10, 20 and then 40 s.
 const BACK_WITHIN: Duration = Duration::from_secs(120);
 
 /// Arguments of `e2e kill`, which runs in a pod.
@@ -91,7 +92,7 @@ impl Harness {
         })?;
         self.kill_on(&node_of(&found), &["--container", &id]).await?;
         let what = format!("{container} of {pod} to run again");
-        wait::object(pods, pod, &what, WITHIN, |pod| match pod.and_then(|pod| running(pod, container)) {
+        wait::object(pods, pod, &what, BACK_WITHIN, |pod| match pod.and_then(|pod| running(pod, container)) {
             Some((restarts, _)) if restarts > before => Seen::Yes(()),
             Some((restarts, _)) => Seen::NotYet(format!("{restarts} restarts, {before} before")),
             None => Seen::NotYet("it does not run".into()),
