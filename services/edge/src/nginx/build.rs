@@ -81,6 +81,7 @@ pub(super) fn build(config: &Checked, settings: &Settings) -> Result<Vec<Node>, 
     http.push(backend_map(config)?);
     http.extend(upstreams(config)?);
     http.extend(answers::tables(config)?);
+    http.extend(auth::tables(config));
     http.extend(server::upgrades(&config.routes)?);
     let mut chosen = Vec::with_capacity(tables.len());
     for (number, table) in tables.iter().enumerate() {
@@ -99,6 +100,8 @@ pub(super) fn build(config: &Checked, settings: &Settings) -> Result<Vec<Node>, 
         // are in the access log.
         line("error_log", ["stderr".into(), "crit".into()]),
         line("worker_shutdown_timeout", ["30s".into()]),
+        // A connection needs a file, and so does a body that is buffered; containers often begin with 1,024.
+        line("worker_rlimit_nofile", ["16384".into()]),
         block("events", [], vec![line("worker_connections", ["8192".into()])]),
         block("http", [], http),
     ])

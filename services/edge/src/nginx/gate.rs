@@ -92,7 +92,9 @@ impl Context {
     /// The simple directives that may stand here.
     fn simple(self) -> &'static [&'static str] {
         match self {
-            Self::Main => &["error_log", "pid", "worker_processes", "worker_shutdown_timeout"],
+            Self::Main => {
+                &["error_log", "pid", "worker_processes", "worker_rlimit_nofile", "worker_shutdown_timeout"]
+            }
             Self::Events => &["worker_connections"],
             Self::Http => HTTP,
             Self::Upstream => &["keepalive", "keepalive_requests", "keepalive_timeout", "server"],
@@ -157,6 +159,7 @@ const HTTP: &[&str] = &[
 const SERVER: &[&str] = &[
     "access_log",
     "add_header",
+    "auth_request_set",
     "default_type",
     "http2",
     "listen",
@@ -179,7 +182,6 @@ const LOCATION: &[&str] = &[
     "add_header",
     "allow",
     "auth_request",
-    "auth_request_set",
     "client_max_body_size",
     "default_type",
     "deny",
@@ -238,7 +240,7 @@ fn has_known_form(context: Context, words: &[&str]) -> bool {
         (Context::Table, _) => false,
         (_, ["auth_request", path]) => path.starts_with("/.stomaton/auth"),
         (_, ["auth_request_set", variable, value]) => {
-            variable.starts_with("$stomaton_identity_") && value.starts_with("${upstream_http_")
+            variable.starts_with("$stomaton_identity_") && value.starts_with("${stomaton_said_")
         }
         (_, ["auth_request" | "auth_request_set", ..]) => false,
         (_, ["deny", rest @ ..]) => rest == ["all"],

@@ -3,11 +3,11 @@
 //! What the service says of a user goes to the backend in headers of identity. These are set for every request of every
 //! route, to nothing where nobody was asked, so that no client can say who it is.
 
-use super::{HOST, METHOD, clients, name, upstream_name};
+use super::{HOST, METHOD, UPSTREAM_STATUS, clients, default, name, upstream_name};
 use crate::names::{BackendKey, HeaderName};
 use crate::nginx::checked::{Checked, CheckedAuth};
 use crate::nginx::routing::Route;
-use crate::nginx::tree::{Arg, DataError, Node, Text, Variable, block, line};
+use crate::nginx::tree::{Arg, DataError, Node, Text, Variable, block, entry, line};
 use stomaton_crds::v1alpha1::OnOutage;
 
 /// Where it is asked, with 503 for an outage.
@@ -19,23 +19,47 @@ const ALLOWED: &str = "@stomaton_allowed";
 
 const REQUEST_URI: Variable = Variable::named("request_uri");
 
+/// What a backend is told.
 fn identity(number: usize) -> Variable {
     Variable::numbered("stomaton_identity", number, 0)
+}
+
+/// What the service said; only for [`identity`] to take while the answer of the service is at hand.
+fn said(number: usize) -> Variable {
+    Variable::numbered("stomaton_said", number, 0)
 }
 
 fn is_asked(config: &Checked) -> bool {
     config.auth.ask.is_some() && config.routes.iter().any(|route| route.handling.auth.is_some())
 }
 
-/// The headers of identity for backends.
+/// The tables behind [`headers`]: only who says yes says who a user is. A service that fails may say anything, and a
+/// route that is open in an outage would pass it on.
+pub(super) fn tables(config: &Checked) -> Vec<Node> {
+    if !is_asked(config) {
+        return Vec::new();
+    }
+    let table = |(number, header): (usize, &HeaderName)| {
+        let yes = |status| entry(Text::fixed(status), Text::answer(header));
+        block("map", [UPSTREAM_STATUS.into(), name(said(number))], vec![default(""), yes("200"), yes("204")])
+    };
+    config.auth.identity.iter().enumerate().map(table).collect()
+}
+
+/// The headers of identity for backends, of the server. What they say comes from the answer to `auth_request`, in
+/// whichever location that is; a variable that is read and that nothing sets is one that NGINX refuses.
 pub(super) fn headers(config: &Checked) -> Result<Vec<Node>, DataError> {
     let is_asked = is_asked(config);
-    let header = |(number, header): (usize, &HeaderName)| {
-        // A variable that nobody sets is one that NGINX does not know.
-        let value: Text = if is_asked { identity(number).into() } else { Text::default() };
-        Ok(line("proxy_set_header", [Text::data(header.as_str())?.into(), value.into()]))
-    };
-    config.auth.identity.iter().enumerate().map(header).collect()
+    let mut nodes = Vec::new();
+    for (number, header) in config.auth.identity.iter().enumerate() {
+        let mut value = Text::default();
+        if is_asked {
+            value = identity(number).into();
+            nodes.push(line("auth_request_set", [name(identity(number)), said(number).into()]));
+        }
+        nodes.push(line("proxy_set_header", [Text::data(header.as_str())?.into(), value.into()]));
+    }
+    Ok(nodes)
 }
 
 /// The directives of a route's location.
@@ -51,13 +75,11 @@ pub(super) fn nodes(config: &Checked, route: &Route) -> Result<Vec<Node>, DataEr
             OnOutage::FailOpen => Vec::new(),
         });
     }
-    let mut nodes = vec![line("auth_request", [at.into()])];
-    for (number, header) in config.auth.identity.iter().enumerate() {
-        nodes.push(line("auth_request_set", [name(identity(number)), Text::answer(header).into()]));
-    }
-    // NGINX makes 500 of whatever is not a yes or a no; what backends answer is not touched.
-    nodes.push(line("error_page", ["500".into(), "=".into(), UNAVAILABLE.into()]));
-    Ok(nodes)
+    Ok(vec![
+        line("auth_request", [at.into()]),
+        // NGINX makes 500 of whatever is not a yes or a no; what backends answer is not touched.
+        line("error_page", ["500".into(), "=".into(), UNAVAILABLE.into()]),
+    ])
 }
 
 fn unavailable() -> Vec<Node> {

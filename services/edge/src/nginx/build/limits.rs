@@ -4,7 +4,7 @@
 //! would make NGINX refuse the reload. So the size is part of the name, and the key of a name never changes.
 
 use crate::nginx::routing::Route;
-use crate::nginx::tree::{DataError, Node, Text, Variable, line};
+use crate::nginx::tree::{Arg, DataError, Head, Node, Text, Variable, line};
 use stomaton_crds::v1alpha1::{EdgeLimits, EdgeRate, LimitClass};
 
 /// The client, in 4 or 16 bytes.
@@ -50,19 +50,23 @@ pub(super) fn nodes(limits: Option<&EdgeLimits>, route: Option<&Route>) -> Resul
     let class = route.map_or(LimitClass::General, |route| route.handling.limit);
     let mut nodes = Vec::new();
     if class != LimitClass::Unlimited {
-        nodes.push(limit(Text::fixed(ALL), limits.client)?);
+        nodes.push(limit(Text::fixed(ALL), limits.client));
     }
     if class == LimitClass::Auth {
-        nodes.push(limit(Text::fixed(AUTH), limits.client_auth)?);
+        nodes.push(limit(Text::fixed(AUTH), limits.client_auth));
     }
     if let Some((route, total)) = route.and_then(|route| Some((route, route.handling.total?))) {
-        nodes.push(limit(of_route(route)?, total)?);
+        nodes.push(limit(of_route(route)?, total));
     }
     Ok(nodes)
 }
 
-fn limit(zone: Text, rate: EdgeRate) -> Result<Node, DataError> {
-    let zone = Text::fixed("zone=").join(zone);
-    let burst = Text::fixed("burst=").join(Text::number(rate.burst));
-    Ok(line("limit_req", [zone.into(), burst.into(), "nodelay".into()]))
+fn limit(zone: Text, rate: EdgeRate) -> Node {
+    let mut args: Vec<Arg> = vec![Text::fixed("zone=").join(zone).into()];
+    // No burst is said by saying nothing: NGINX refuses a 0.
+    if rate.burst > 0 {
+        args.push(Text::fixed("burst=").join(Text::number(rate.burst)).into());
+    }
+    args.push("nodelay".into());
+    Node { head: Head::Name("limit_req"), args, block: None }
 }

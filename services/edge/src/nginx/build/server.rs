@@ -41,7 +41,7 @@ pub(super) fn users(config: &Checked, tables: &[Chosen<'_>], settings: &Settings
     nodes.extend(common.clone());
     nodes.push(health());
     if let Some(seconds) = config.maintenance {
-        nodes.push(closed(seconds, &common));
+        nodes.push(closed(seconds, &common)?);
         return Ok(block("server", [], nodes));
     }
     for path in &config.hidden {
@@ -91,14 +91,16 @@ pub(super) fn health() -> Node {
 }
 
 /// The answer to everything while there is maintenance. No route answers, so nothing is counted against one.
-fn closed(seconds: i32, common: &[Node]) -> Node {
-    let mut body = common.to_vec();
+fn closed(seconds: i32, common: &[Node]) -> Result<Node, DataError> {
+    // What the log and the headers say of routes must be set somewhere, or NGINX does not know it.
+    let mut body = sides(Text::default(), None)?;
+    body.extend_from_slice(common);
     body.extend([
         answers::add("Retry-After", Text::number(seconds)),
         line("default_type", ["application/json".into()]),
         line("return", ["503".into(), Text::fixed(r#"{"error":"maintenance"}"#).into()]),
     ]);
-    block("location", ["/".into()], body)
+    Ok(block("location", ["/".into()], body))
 }
 
 /// How a request goes to a backend, whichever it is.

@@ -36,6 +36,10 @@ pub(super) fn cors(given: &Cors) -> Result<CheckedCors, RouteError> {
     if !(0..=86_400).contains(&given.max_age_seconds) {
         return Err(RouteError::Range("maxAgeSeconds"));
     }
+    // What is joined must fit into a word of NGINX's.
+    if [&given.allow_headers, &given.expose_headers].iter().any(|headers| headers.len() > 32) {
+        return Err(RouteError::Range("the number of headers"));
+    }
     let origins = || given.allow_origins.iter().map(|o| Origin::parse(o)).collect::<Result<Vec<_>, _>>();
     let usual = || vec![Method::GET, Method::HEAD, Method::POST];
     Ok(CheckedCors {

@@ -134,4 +134,16 @@ fn under_maintenance_only_the_health_of_the_edge_is_answered() {
     assert!(text.contains(r#"add_header Retry-After "120" always;"#));
     assert!(text.contains(r#"return 503 "{\"error\":\"maintenance\"}";"#), "{text}");
     assert!(!text.contains("proxy_pass ") && text.contains("location = /health {"));
+    // The log names both, and NGINX refuses a variable that nothing sets.
+    assert!(text.contains("set $stomaton_route \"\";") && text.contains("set $stomaton_side monolith;"));
+}
+
+#[test]
+fn a_list_of_headers_is_as_long_as_it_may_be_and_no_longer() {
+    let spec = |many: usize| {
+        let allow_headers = (0..many).map(|n| format!("x-{n:061}")).collect();
+        config(vec![shared(moving(1, "/a"), Cors { allow_headers, ..app() })])
+    };
+    assert!(text(&spec(32)).contains("Access-Control-Allow-Headers"));
+    assert_eq!(render(&spec(33), &settings()).unwrap().dropped.len(), 1);
 }

@@ -32,11 +32,15 @@ fn a_service_is_asked_and_its_answer_goes_to_the_backend() {
     let text = text(&asking(Some("content"), routes));
     let asks = r#"
       auth_request /.stomaton/auth;
-      auth_request_set $stomaton_identity_0_0 "${upstream_http_x_user_id}";
-      auth_request_set $stomaton_identity_1_0 "${upstream_http_x_user_roles}";
       error_page 500 = @stomaton_unavailable;
 "#;
     assert_eq!(text.matches(asks).count(), 2, "{text}");
+    for part in [
+        "\n    auth_request_set $stomaton_identity_0_0 \"${stomaton_said_0_0}\";",
+        "map \"${upstream_status}\" $stomaton_said_0_0 {\n    \"default\" \"\";\n    \"200\" \"${upstream_http_x_user_id}\";",
+    ] {
+        assert!(text.contains(part), "no {part} in\n{text}");
+    }
     // For the server, and so for every route: what a client says of itself never arrives.
     assert!(text.contains("\n    proxy_set_header \"x-user-id\" \"${stomaton_identity_0_0}\";"));
     assert!(
@@ -45,6 +49,14 @@ fn a_service_is_asked_and_its_answer_goes_to_the_backend() {
     );
     assert!(text.contains(r#"proxy_pass "http://b-content/internal/auth/verify";"#));
     assert!(text.contains("proxy_pass_request_body off;"));
+}
+
+#[test]
+fn a_route_that_another_hides_does_not_take_the_identity_of_users_with_it() {
+    let text =
+        text(&asking(Some("content"), vec![route(1, "/a"), for_known(route(2, "/a"), OnOutage::FailClosed)]));
+    assert!(!text.contains("auth_request /"));
+    assert_eq!(text.matches("auth_request_set").count(), 2, "what is read must be set: {text}");
 }
 
 #[test]

@@ -47,6 +47,16 @@ fn every_location_that_answers_has_the_limits_of_its_class() {
 }
 
 #[test]
+fn no_burst_is_said_by_saying_nothing() {
+    let mut route = route(1, "/a");
+    route.handling.total = Some(rate(60, 0));
+    let text = text(&limited(vec![route], false));
+    assert!(
+        text.contains(r#"limit_req "zone=total-0000000000000001-32k" nodelay;"#) && !text.contains("burst=0")
+    );
+}
+
+#[test]
 fn without_limits_there_is_no_trace_of_them() {
     let mut totalled = route(1, "/a");
     totalled.handling.total = Some(rate(60, 0));
