@@ -119,10 +119,25 @@ impl Nginx {
         kill_process(self.master, signal).map_err(|cause| format!("cannot signal NGINX: {cause}"))
     }
 
+    /// The workers, once there are some: a master that has none yet does not know its signals, and dies of them.
+    async fn started(&self) -> Result<Vec<i32>, String> {
+        let begun = Instant::now();
+        loop {
+            let workers = self.workers().serving;
+            if !workers.is_empty() {
+                return Ok(workers);
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("NGINX has had no worker for {} s", PATIENCE.as_secs()));
+            }
+            sleep(POLL).await;
+        }
+    }
+
     /// Reads the configuration anew. Done when new workers serve and every old one retires or is gone: until
     /// then both take connections. NGINX reports no refusal but in its log.
     pub(super) async fn reload(&self) -> Result<(), String> {
-        let old = self.workers().serving;
+        let old = self.started().await?;
         *lock(&self.emergency) = None;
         self.signal(Signal::HUP)?;
         let begun = Instant::now();
@@ -148,6 +163,7 @@ impl Nginx {
 
     /// Opens the logs anew. Done when no process of NGINX holds a rotated one.
     pub(super) async fn reopen(&self, log_dir: &Path) -> Result<(), String> {
+        self.started().await?;
         self.signal(Signal::USR1)?;
         let begun = Instant::now();
         while holds(self.pid(), log_dir, ROTATED)

@@ -1,6 +1,6 @@
 //! Starting, refusing, draining, dying.
 
-use crate::support::{Client, Pod, ROTATE_AT, backends, config, fixed, moving, until, weights};
+use crate::support::{Client, PATIENCE, Pod, ROTATE_AT, backends, config, fixed, moving, until, weights};
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -144,6 +144,25 @@ async fn the_supervisor_says_why_it_cannot() {
     println!("reload took {} us", after.took_micros);
     assert_eq!(after.workers.len(), 2);
     assert!(after.workers.iter().all(|pid| !before.contains(pid)));
+    assert_eq!(pod.get("/a", &[]).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_in_the_first_moment_does_not_end_nginx() {
+    let (m, s) = backends().await;
+    let pod = Pod::start(ROTATE_AT).await;
+    pod.give_config(config(1, &[("m", &m), ("s", &s)], vec![fixed(1, "/a")]));
+    let begun = Instant::now();
+    let reloaded = loop {
+        match pod.supervisor.ask(Verb::Reload).await {
+            Err(ControlError::Refused(why)) if why.contains("waits for") => {
+                assert!(begun.elapsed() < PATIENCE)
+            }
+            done => break done,
+        }
+    };
+    assert_eq!(reloaded.unwrap().workers.len(), 2);
+    pod.until(|state| state.applied.config == 1).await;
     assert_eq!(pod.get("/a", &[]).await.status, 200);
 }
 
