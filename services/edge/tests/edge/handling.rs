@@ -1,10 +1,7 @@
 //! What a route wants otherwise than the rest, as a real NGINX does it.
 
 use crate::support::{Backend, Client, Pod, ROTATE_AT, backends, config, fixed, id, moving, weights};
-use stomaton_crds::v1alpha1::{
-    AddressFrom, Cors, EdgeConfigSpec, EdgeLimits, EdgeRate, EdgeRoute, HeaderMatch, LimitClass, Method,
-    TrustedProxies,
-};
+use stomaton_crds::v1alpha1::{EdgeConfigSpec, EdgeRoute, HeaderMatch, Method};
 
 async fn serving(routes: Vec<EdgeRoute>, m: &Backend, s: &Backend) -> Pod {
     let pod = Pod::start(ROTATE_AT).await;
@@ -113,91 +110,4 @@ async fn the_size_of_a_body_is_the_route_s() {
     assert_eq!(status("POST", "/small", "1025").await, 413);
     assert_eq!(status("PUT", "/both", "20000000").await, 413);
     assert_eq!(status("POST", "/both", "20000000").await, 100);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_too_much_is_answered_with_429() {
-    let (m, s) = backends().await;
-    let pod = Pod::start(ROTATE_AT).await;
-    // One in a minute, so that the test decides and not the clock.
-    let slow = EdgeRate { per_minute: 1, burst: 3 };
-    let limits =
-        Some(EdgeLimits { client: EdgeRate { burst: 50, ..slow }, client_auth: slow, dry_run: false });
-    let mut login = fixed(1, "/login");
-    login.handling.limit = LimitClass::Auth;
-    let mut free = fixed(2, "/free");
-    free.handling.limit = LimitClass::Unlimited;
-    let routes = vec![login, free, moving(3, "/a")];
-    pod.give_config(EdgeConfigSpec { limits, ..config(1, &[("m", &m), ("s", &s)], routes) });
-    pod.until(|state| state.applied.config == 1).await;
-    let mut client = Client::connect(pod.address).await;
-    let mut accepted = async |path: &str, sent: usize| {
-        let mut accepted = 0;
-        for _ in 0..sent {
-            match client.send("GET", path, &[]).await.unwrap().status {
-                200 => accepted += 1,
-                status => assert_eq!(status, 429),
-            }
-        }
-        accepted
-    };
-    assert_eq!(accepted("/login", 10).await, 4);
-    assert_eq!(accepted("/free", 100).await, 100);
-    // The logins that were answered count here too; those that were refused do not.
-    assert_eq!(accepted("/a", 100).await, 51 - 4);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_trusted_hop_says_who_the_client_is_and_nobody_else() {
-    let (m, s) = backends().await;
-    let pod = Pod::start(ROTATE_AT).await;
-    let networks = vec!["127.0.0.0/8".to_owned()];
-    let trusted_proxies = Some(TrustedProxies { networks, address_from: AddressFrom::XForwardedFor });
-    let mut inner = fixed(1, "/inner");
-    inner.handling.allow_from = vec!["203.0.113.0/24".into()];
-    pod.give_config(EdgeConfigSpec { trusted_proxies, ..config(1, &[("m", &m), ("s", &s)], vec![inner]) });
-    pod.until(|state| state.applied.config == 1).await;
-    let headers = [
-        ("x-forwarded-for", "198.51.100.7, 203.0.113.9"),
-        ("x-forwarded-proto", "https"),
-        ("x-correlation-id", "order-7"),
-    ];
-    let answer = pod.get("/inner", &headers).await;
-    let text = answer.text();
-    for line in [
-        "x-real-ip: 203.0.113.9",
-        "x-forwarded-for: 198.51.100.7, 203.0.113.9, 127.0.0.1",
-        "x-forwarded-proto: https",
-        "forwarded: for=\"203.0.113.9\";proto=https",
-        "x-correlation-id: order-7",
-    ] {
-        assert!(text.lines().any(|l| l == line), "no {line:?} in:\n{text}");
-    }
-    assert_eq!(pod.get("/inner", &[("x-forwarded-for", "198.51.100.7")]).await.status, 403);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn preflights_are_answered_by_the_edge() {
-    let (m, s) = backends().await;
-    let mut shared = moving(1, "/a");
-    shared.handling.cors = Some(Cors {
-        allow_origins: vec!["https://app.example".into()],
-        allow_credentials: true,
-        ..Cors::default()
-    });
-    let pod = serving(vec![shared], &m, &s).await;
-    let mut client = Client::connect(pod.address).await;
-    let ask = ("access-control-request-method", "POST");
-    let preflight = client.send("OPTIONS", "/a/x", &[("origin", "https://app.example"), ask]).await.unwrap();
-    assert_eq!(preflight.status, 204);
-    assert_eq!(preflight.header("access-control-allow-origin"), Some("https://app.example"));
-    assert_eq!(preflight.header("access-control-allow-methods"), Some("GET, HEAD, POST"));
-    let stranger = client.send("OPTIONS", "/a/x", &[("origin", "https://evil.example"), ask]).await.unwrap();
-    assert_eq!((stranger.status, stranger.header("access-control-allow-origin")), (204, None));
-    let answer = client.send("GET", "/a/x", &[("origin", "https://app.example")]).await.unwrap();
-    assert_eq!((answer.status, answer.backend().as_str()), (200, "monolith"));
-    assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
-    assert_eq!(answer.header("vary"), Some("Origin"));
-    // No preflight: the backend's to answer.
-    assert_eq!(client.send("OPTIONS", "/a/x", &[]).await.unwrap().status, 200);
 }

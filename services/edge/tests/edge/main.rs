@@ -3,9 +3,15 @@
 // Helpers of tests are outside of what clippy takes for a test.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod answers;
 mod api;
+mod auth;
+mod clients;
 mod handling;
 mod lifecycle;
+mod limits;
+mod passing;
 mod routing;
 mod support;
+mod tls;
 mod traffic;

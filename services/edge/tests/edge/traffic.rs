@@ -4,6 +4,7 @@ use crate::support::{self, Client, Pod, ROTATE_AT, backends, config, fixed, id, 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use stomaton_edge::control::Version;
 
 /// What the clients of one test met.
 #[derive(Default)]
@@ -122,6 +123,10 @@ async fn weights_switch_without_a_lost_or_stale_request() {
 async fn structure_changes_without_a_lost_request() {
     let (m, s) = backends().await;
     let pod = Pod::start(ROTATE_AT).await;
+    if pod.status().await.version < Version(1, 27, 4) {
+        // Before, a worker that retires closes kept connections, whatever their client is about to send.
+        return;
+    }
     let with = |revision: i64| {
         let routes = (1..=1 + revision as u64).map(|n| moving(n, &format!("/api/v{n}"))).collect();
         config(revision, &[("m", &m), ("s", &s)], routes)

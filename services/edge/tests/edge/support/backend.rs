@@ -25,13 +25,19 @@ struct Shared {
 
 impl Backend {
     pub async fn start(name: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let status = Arc::new(AtomicU16::new(200));
         let shared = Shared { name, status: Arc::clone(&status) };
-        let app = Router::new().fallback(answer).with_state(shared);
+        let mut backend = Self::of(Router::new().fallback(answer).with_state(shared)).await;
+        backend.status = status;
+        backend
+    }
+
+    /// A backend that answers as `app` does, whatever `answer_with` says.
+    pub async fn of(app: Router) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
         let running = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { address, status, running }
+        Self { address, status: Arc::default(), running }
     }
 
     /// From now on, answers have this status.

@@ -2,12 +2,17 @@
 
 use std::io;
 use std::net::SocketAddr;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
+/// What carries HTTP.
+pub trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Carrier for T {}
+
 pub struct Client {
-    address: SocketAddr,
-    stream: Option<BufReader<TcpStream>>,
+    /// Where a new connection goes; `None`: there is one only.
+    address: Option<SocketAddr>,
+    stream: Option<BufReader<Box<dyn Carrier>>>,
 }
 
 #[derive(Debug)]
@@ -21,13 +26,18 @@ impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { address, stream: Some(BufReader::new(stream)) }
+        Self { address: Some(address), ..Self::over(stream) }
+    }
+
+    /// A client on a connection that stands already.
+    pub fn over(stream: impl Carrier + 'static) -> Self {
+        Self { address: None, stream: Some(BufReader::new(Box::new(stream))) }
     }
 
     /// One request on the connection. Only when the answer before asked for it is a new one opened.
     pub async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
         if self.stream.is_none() {
-            *self = Self::connect(self.address).await;
+            *self = Self::connect(self.address.expect("the one connection was closed")).await;
         }
         let stream = self.stream.as_mut().unwrap();
         let mut head = format!("{method} {path} HTTP/1.1\r\n");
@@ -45,7 +55,7 @@ impl Client {
     }
 }
 
-async fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Answer> {
+async fn read(stream: &mut BufReader<Box<dyn Carrier>>) -> io::Result<Answer> {
     let status_line = line(stream).await?;
     let status = status_line
         .split(' ')
@@ -77,7 +87,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Answer> {
     Ok(answer)
 }
 
-async fn line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
+async fn line(stream: &mut BufReader<Box<dyn Carrier>>) -> io::Result<String> {
     let mut line = String::new();
     if stream.read_line(&mut line).await? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
@@ -92,6 +102,13 @@ impl Answer {
 
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// What a backend got in a header, as it tells in its answer; `None`: nothing.
+    pub fn told(&self, header: &str) -> Option<String> {
+        let text = self.text();
+        let mut lines = text.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(name, _)| *name == header).map(|(_, value)| value.to_owned())
     }
 
     /// First line of the body: the name of the backend.

@@ -3,9 +3,11 @@
 
 mod backend;
 mod client;
+mod tls;
 
 pub use backend::Backend;
 pub use client::{Answer, Client};
+pub use tls::Authority;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,12 +31,16 @@ use tokio::time::timeout;
 /// Longer than anything should take, also on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Where `make tools` puts what tests need.
+pub fn cache() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache");
+    std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("stomaton")
+}
+
 /// The NGINX that is tested against.
 pub fn nginx() -> PathBuf {
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache");
-    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
-    let cached = cache.join("stomaton/nginx-1.31.3/nginx");
-    let path = std::env::var_os("STOMATON_NGINX").map_or(cached, PathBuf::from);
+    let path =
+        std::env::var_os("STOMATON_NGINX").map_or_else(|| cache().join("nginx-1.31.3/nginx"), PathBuf::from);
     assert!(
         path.exists(),
         "no NGINX at {}: `make tools` puts one there, or set STOMATON_NGINX to a binary of 1.22 or newer",
@@ -136,6 +142,20 @@ impl Pod {
         let (running, _) = self.agent.take().unwrap();
         running.abort();
         assert!(running.await.unwrap_err().is_cancelled(), "the agent had ended by itself");
+    }
+
+    /// A pod that serves `spec`.
+    pub async fn serving(spec: EdgeConfigSpec) -> Self {
+        let pod = Self::start(ROTATE_AT).await;
+        pod.serve(spec).await;
+        pod
+    }
+
+    /// Serves `spec` from now on.
+    pub async fn serve(&self, spec: EdgeConfigSpec) {
+        let revision = spec.revision;
+        self.give_config(spec);
+        self.until(|state| state.applied.config == revision).await;
     }
 
     pub fn give_config(&self, spec: EdgeConfigSpec) {
