@@ -125,6 +125,9 @@ fn http_basics(settings: &Settings) -> Result<Vec<Node>, DataError> {
         line("map_hash_max_size", ["65536".into()]),
         line("variables_hash_bucket_size", ["128".into()]),
         line("variables_hash_max_size", ["16384".into()]),
+        // A header of identity has up to 63 characters.
+        line("proxy_headers_hash_bucket_size", ["128".into()]),
+        line("proxy_headers_hash_max_size", ["1024".into()]),
         line("uninitialized_variable_warn", ["off".into()]),
     ];
     // An old worker answers one more request on a kept-alive connection instead of closing it under the client.

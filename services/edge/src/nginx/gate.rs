@@ -135,6 +135,8 @@ const HTTP: &[&str] = &[
     "log_format",
     "map_hash_bucket_size",
     "map_hash_max_size",
+    "proxy_headers_hash_bucket_size",
+    "proxy_headers_hash_max_size",
     "proxy_temp_path",
     "real_ip_header",
     "real_ip_recursive",
