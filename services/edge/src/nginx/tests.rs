@@ -2,6 +2,7 @@
 
 mod answers;
 mod auth;
+mod fuzz;
 mod handling;
 mod injection;
 mod limits;
