@@ -15,7 +15,8 @@ struct Cli {
 enum Command {
     /// Start, stop and use a cluster.
     Cluster(e2e::cluster::Args),
-    /// Build or fetch what tests need beside Rust, unless it is there: Kubernetes and NGINX.
+    /// Build or fetch what tests need beside Rust, unless it is there: Kubernetes, NGINX, and what checks its
+    /// configurations.
     Tools,
     /// Send load and record every answer; never retries.
     Load(Box<e2e::load::Args>),

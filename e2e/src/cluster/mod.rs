@@ -246,13 +246,22 @@ pub async fn run(args: Args) -> Result<(), Error> {
     }
 }
 
-/// Builds or fetches what tests need beside Rust, unless it is there: Kubernetes and NGINX.
+/// Builds or fetches what tests need beside Rust, unless it is there: Kubernetes, NGINX in two versions, and what checks
+/// configurations.
 pub async fn tools() -> Result<(), Error> {
     let progress = Progress::start();
     kubebin::ensure(&progress).await?;
     progress.say("Kubernetes is there");
     let nginx = images::nginx::publish().await.map_err(images::Error::from)?;
     progress.say(&format!("NGINX is there: {}", nginx.display()));
+    match images::nginx::publish_oldest().await.map_err(images::Error::from)? {
+        Some(oldest) => progress.say(&format!("the oldest that is supported, too: {}", oldest.display())),
+        None => progress.say(
+            "the oldest that is supported is not: the package archive of Debian 12 has it (apt-get update)",
+        ),
+    }
+    let checkers = images::checkers::publish().await.map_err(images::Error::from)?;
+    progress.say(&format!("crossplane and gixy are there: {}", checkers.display()));
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //! `ctr images import` and `kind load image-archive` read. I/O: reads and writes files.
 
 mod archive;
+pub(crate) mod checkers;
 mod closure;
 pub(crate) mod nginx;
 
@@ -31,6 +32,9 @@ pub enum Error {
     /// The archive could not be packed.
     #[error(transparent)]
     Archive(#[from] archive::Error),
+    /// There is nothing to check configurations with.
+    #[error(transparent)]
+    Checkers(#[from] checkers::Error),
     /// There is no NGINX.
     #[error(transparent)]
     Nginx(#[from] nginx::Error),

