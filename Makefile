@@ -5,24 +5,35 @@
 # build kube anew.
 E2E := cargo build --workspace && "$${CARGO_TARGET_DIR:-target}/debug/e2e"
 TEST := cargo test --workspace
+# Where `make tools` puts it; not everywhere.
+OLDEST_NGINX := "$${XDG_CACHE_HOME:-$$HOME/.cache}/stomaton/nginx-1.22.1/nginx"
 
 help: ## List the targets
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Watch a route move, break, come back by itself, and arrive (starts a cluster if there is none)
 	$(E2E) demo
 
-test: lint test-unit test-api test-e2e ## Everything that has to be true before a change lands
+test: lint test-unit test-api test-edge-oldest test-e2e ## Everything that has to be true before a change lands
 
 lint: ## Format and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+lint-nginx: tools ## What NGINX, crossplane and gixy say of all that is rendered (a part of test-api)
+	$(TEST) --test edge lint
+
+fuzz: ## The checks of names, the encoder and the lexer against strings nobody thought of (some minutes)
+	PROPTEST_CASES=1000000 $(TEST) --lib fuzz
 
 test-unit: ## Unit and property tests: need nothing
 	$(TEST) --lib --bins --test generated --test rules
 
 test-api: tools ## Controllers against a real API server; the edge against a real NGINX
 	$(TEST) --test api --test edge --test 'cluster_api' --test 'cluster_kind' --test 'load_*'
+
+test-edge-oldest: tools ## The edge against the oldest NGINX that it supports, where this machine's packages have it
+	! test -x $(OLDEST_NGINX) || STOMATON_NGINX=$(OLDEST_NGINX) $(TEST) --test edge
 
 test-e2e: ## Real pods, real NGINX, real traffic, on a node (root, or a cluster of yours in STOMATON_CONTEXT)
 	$(E2E) cluster up
@@ -45,7 +56,7 @@ test-crash: tools ## That a crash of the operator at any single write leaves no 
 crds: ## Write manifests/crds from the types
 	cargo build --workspace && "$${CARGO_TARGET_DIR:-target}/debug/crdgen" manifests/crds
 
-tools: ## Build or fetch what tests need beside Rust: Kubernetes (from Go modules) and NGINX (from PyPI)
+tools: ## Build or fetch what tests need beside Rust: Kubernetes (Go modules), NGINX (PyPI, Debian), its checkers (PyPI)
 	$(E2E) tools
 
 cluster-up: ## Start the local cluster
@@ -54,4 +65,4 @@ cluster-up: ## Start the local cluster
 cluster-down: ## Stop the local cluster and leave nothing of it
 	$(E2E) cluster down
 
-.PHONY: help demo test lint test-unit test-api test-e2e test-cluster test-crash bench-edge bench-operator crds tools cluster-up cluster-down
+.PHONY: help demo test lint lint-nginx fuzz test-unit test-api test-edge-oldest test-e2e test-cluster test-crash bench-edge bench-operator crds tools cluster-up cluster-down
