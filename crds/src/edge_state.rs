@@ -1,8 +1,8 @@
 //! What an edge pod reports about itself, once a line (JSON, newline-delimited) on `GET /v1/state`.
 //!
 //! A line is complete: it replaces everything the reader knew of that pod, so a lost connection costs nothing but
-//! time. Counters only grow while `boot` stays the same. A line is sent at once when a bad answer was counted or a
-//! revision was applied, when counters moved (at most every 200 ms), and as a heartbeat each second.
+//! time. Counters only grow while `boot` stays the same. A line is sent at once when a bad answer was counted, a
+//! revision was applied or a latch set, when counters moved (at most every 200 ms), and as a heartbeat each second.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -27,6 +27,9 @@ pub struct EdgeState {
     /// Why the newest revision is not applied, when it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// Routes, by id, that this pod holds on their safe side and of which no EdgeWeights has said so yet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub latches: BTreeMap<String, Latch>,
     /// Log lines counted in this boot.
     pub lines: u64,
     /// Stretches of the log that were lost unread. A gap voids a verdict of Safe, never one of Harm.
@@ -46,6 +49,60 @@ pub struct Applied {
     pub config: i64,
     /// Revision of EdgeWeights.
     pub weights: i64,
+}
+
+/// A route that an edge pod has put on its safe side, whatever its weight. It takes back one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Latch {
+    /// The attempt it takes back.
+    pub attempt: i32,
+    /// Revision of EdgeWeights it was set at: what is older says nothing about it.
+    pub revision: i64,
+    /// What set it.
+    pub why: Why,
+    /// When, microseconds since the epoch, by the pod's clock.
+    pub at_micros: i64,
+    /// What was counted, if anything was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<Stretch>,
+}
+
+/// What set a latch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Why {
+    /// It was asked to.
+    Kill,
+    /// Too many answers of the service hurt.
+    BadShare,
+    /// Nobody takes connections for the service.
+    NoEndpoints,
+    /// Far fewer answers come from the service than its weight says.
+    MissingAnswers,
+}
+
+impl Why {
+    /// As it stands on a line and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kill => "Kill",
+            Self::BadShare => "BadShare",
+            Self::NoEndpoints => "NoEndpoints",
+            Self::MissingAnswers => "MissingAnswers",
+        }
+    }
+}
+
+/// Answers that were counted over a stretch of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stretch {
+    /// Those that hurt, or that should have come and did not.
+    pub bad: u64,
+    /// All of them, or all that should have come.
+    pub requests: u64,
+    /// Length of the stretch.
+    pub over_millis: i64,
 }
 
 /// Counters of both sides of a route for one audience.

@@ -4,6 +4,7 @@
 //! - [`v1alpha1`]: the kinds, one file each
 //! - [`conditions`]: condition types and reasons, a closed set
 //! - [`edge_state`]: what an edge pod reports about itself
+//! - [`kill`]: how an edge pod is told to take a route back
 //! - [`keys`]: every label, annotation and field manager
 //! - [`ids`]: identities that must never be reused for something else
 
@@ -11,6 +12,7 @@ pub mod conditions;
 pub mod edge_state;
 pub mod ids;
 pub mod keys;
+pub mod kill;
 pub mod v1alpha1;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

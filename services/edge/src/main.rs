@@ -77,7 +77,13 @@ struct Agent {
     /// Directory of the access logs, as given to the supervisor.
     #[arg(long, default_value = "/run/log/edge")]
     log_dir: PathBuf,
-    /// Where to report: /v1/state, /metrics, /readyz, /livez.
+    /// File with the key of kills (/v1/kill). It may come and change later.
+    #[arg(long)]
+    kill_key: Option<PathBuf>,
+    /// Host name and port at which all agents of the Gateway answer, this one too: `shop-agents:9901`.
+    #[arg(long)]
+    peers: Option<String>,
+    /// Where to report: /v1/state, /metrics, /readyz, /livez; and to be told: /v1/kill.
     #[arg(long, default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, EDGE_STATE_PORT)))]
     state_address: SocketAddr,
     /// Where NGINX answers users.
@@ -143,6 +149,9 @@ async fn run_agent(args: Agent) -> Result<ExitCode, Box<dyn Error>> {
     let objects = source::watch_api(&client, &args.namespace, &args.gateway);
     let options = agent::Options {
         pod: args.pod,
+        gateway: format!("{}/{}", args.namespace, args.gateway),
+        kill_key: args.kill_key,
+        peers: args.peers,
         root: args.root,
         control_socket: args.control_socket,
         probe_socket: args.probe_socket,

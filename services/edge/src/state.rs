@@ -41,13 +41,16 @@ struct Inner {
     refused: [Option<String>; 2],
     /// When NGINX last answered the probe.
     answered: Option<Instant>,
+    /// Whether the latches of peers are known.
+    greeted: bool,
     published: Instant,
 }
 
 impl State {
     /// Begins with `state`: its boot, its sequence, its counters.
     pub fn new(state: EdgeState) -> Arc<Self> {
-        let inner = Inner { state, refused: [None, None], answered: None, published: Instant::now() };
+        let inner =
+            Inner { state, refused: [None, None], answered: None, greeted: false, published: Instant::now() };
         let (line, _) = watch::channel(Bytes::new());
         let state = Self { inner: Mutex::new(inner), at_once: Notify::new(), soon: Notify::new(), line };
         state.compose();
@@ -67,9 +70,10 @@ impl State {
     /// Changes anything else; a change is published at once.
     pub fn change(&self, change: impl FnOnce(&mut EdgeState)) {
         let mut inner = lock(&self.inner);
-        let before = (inner.state.applied, inner.state.seen, inner.state.reloads);
+        let shown = |s: &EdgeState| (s.applied, s.seen, s.reloads, s.latches.clone());
+        let before = shown(&inner.state);
         change(&mut inner.state);
-        if before != (inner.state.applied, inner.state.seen, inner.state.reloads) {
+        if before != shown(&inner.state) {
             self.at_once.notify_one();
         }
     }
@@ -96,11 +100,17 @@ impl State {
         lock(&self.inner).answered = Some(Instant::now());
     }
 
-    /// Whether users can be sent here: a configuration is in force and NGINX has answered lately.
+    /// Whoever of the peers answers has said which routes must not be on the service.
+    pub fn greeted(&self) {
+        lock(&self.inner).greeted = true;
+    }
+
+    /// Whether users can be sent here: a configuration is in force, NGINX has answered lately, and what peers hold on
+    /// its safe side is held here too.
     pub fn is_ready(&self) -> bool {
         let inner = lock(&self.inner);
         let lately = inner.answered.is_some_and(|at| at.elapsed() < Duration::from_secs(3));
-        inner.state.applied.config > 0 && lately
+        inner.state.applied.config > 0 && lately && inner.greeted
     }
 
     /// Whether lines are still made.
@@ -143,12 +153,17 @@ impl State {
         let mut inner = lock(&self.inner);
         inner.published = Instant::now();
         inner.state.sequence += 1;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        inner.state.at_micros = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+        inner.state.at_micros = now_micros();
         // Plain data with text keys always becomes JSON.
         if let Ok(mut line) = serde_json::to_vec(&inner.state) {
             line.push(b'\n');
             self.line.send_replace(line.into());
         }
     }
+}
+
+/// Microseconds since the epoch.
+pub(crate) fn now_micros() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }

@@ -1,7 +1,7 @@
 //! The agent's own endpoints. Does I/O.
 //!
-//! Everything here only reads and tells no secret, so it asks for no credentials. What changes something (kill)
-//! will be a router of its own, behind authentication, merged in [`router`].
+//! Everything here only reads and tells no secret, so it asks for no credentials. What changes something is a router
+//! of its own ([`super::kill`]), which asks for a signature.
 
 use super::metrics;
 use crate::state::State;

@@ -1,4 +1,4 @@
-//! The state as Prometheus metrics: few series, routes x sides x 2. Pure.
+//! The state as Prometheus metrics: few series, routes x sides x 2, and one for each latch. Pure.
 
 use prometheus_client::encoding::{EncodeLabelSet, text::encode as to_text};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
@@ -17,6 +17,12 @@ struct Answers {
     side: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Latched {
+    route: String,
+    why: &'static str,
+}
+
 /// Metrics of `state` in OpenMetrics text.
 pub(super) fn encode(state: &EdgeState) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("stomaton_edge");
@@ -24,6 +30,12 @@ pub(super) fn encode(state: &EdgeState) -> Result<String, std::fmt::Error> {
     applied.get_or_create(&Revision { object: "EdgeConfig" }).set(state.applied.config);
     applied.get_or_create(&Revision { object: "EdgeWeights" }).set(state.applied.weights);
     registry.register("applied_revision", "Revision in force, read back through NGINX", applied);
+
+    let latched = Family::<Latched, Gauge>::default();
+    for (route, latch) in &state.latches {
+        latched.get_or_create(&Latched { route: route.clone(), why: latch.why.as_str() }).set(1);
+    }
+    registry.register("latched", "Routes held on their safe side, whatever their weight", latched);
 
     let mut counter = |name: &str, help: &str, value: u64| {
         let counter = Counter::<u64>::default();

@@ -4,16 +4,24 @@
 //! - [`source`]: where the objects come from
 //! - `fence`, `kept`: a lower revision never wins, also across restarts
 //! - `structure`: EdgeConfig, by reload
-//! - `weighing`: EdgeWeights, by one rename; never waits for structure
+//! - `latches`: routes held on their safe side against their weights (pure)
+//! - `force`: EdgeWeights with latches over them, by one rename
+//! - `weighing`: EdgeWeights as they come, and what NGINX sees of them; never waits for structure
 //! - `probe`: what NGINX itself says
 //! - `http`, `metrics`: the state stream and the rest of the endpoints
+//! - `kill`: takes a route back when it is told to, with a signature
+//! - `peers`: what other pods hold on its safe side, asked before users come
 //!
 //! Nothing here can stop NGINX: when the agent dies, NGINX serves on with what it has.
 
 mod fence;
+mod force;
 mod http;
 mod kept;
+mod kill;
+mod latches;
 mod metrics;
+mod peers;
 mod probe;
 pub mod source;
 mod structure;
@@ -25,6 +33,7 @@ use crate::logs::{Tail, follow};
 use crate::names::PodName;
 use crate::nginx::Settings;
 use crate::state::State;
+use force::Force;
 use probe::Probe;
 use source::Objects;
 use std::fs;
@@ -50,6 +59,12 @@ const SEQUENCE_LEAP: u64 = 1_000_000;
 pub struct Options {
     /// Name of this pod.
     pub pod: PodName,
+    /// The Gateway, `NAMESPACE/NAME`: kills for others are refused.
+    pub gateway: String,
+    /// File with the key of kills; without one there are none.
+    pub kill_key: Option<PathBuf>,
+    /// Host name and port at which all agents of this Gateway answer; none: there are no others.
+    pub peers: Option<String>,
     /// Directory of everything the agent writes; NGINX only reads it.
     pub root: PathBuf,
     /// Where the supervisor answers.
@@ -114,14 +129,30 @@ async fn work(
     let (root, probe) = (&options.root, Probe::at(options.probe_socket.clone()));
     let structure =
         Structure::open(root, settings(&options), supervisor.clone(), probe.clone(), Arc::clone(&state))?;
-    let weighing = Weighing::open(root, probe, Arc::clone(&state))?;
+    let force = Arc::new(Force::open(root, Arc::clone(&state))?);
+    let weighing = Weighing { force: Arc::clone(&force), probe, state: Arc::clone(&state) };
+    let kills = kill::router(options.gateway.clone(), options.kill_key.clone(), Arc::clone(&force));
+    let endpoints = http::router(Arc::clone(&state)).merge(kills);
     tokio::select! {
+        () = greet(options.peers.as_deref(), &force, &state) => Ok(()),
         () = structure.run(objects.config) => Ok(()),
         () = weighing.run(objects.weights) => Ok(()),
         () = state.publish() => Ok(()),
         counted = follow(tail, &options.log_dir, supervisor, &state) => Ok(counted?),
-        served = axum::serve(listener, http::router(Arc::clone(&state))) => served.map_err(AgentError::Http),
+        served = axum::serve(listener, endpoints) => served.map_err(AgentError::Http),
     }
+}
+
+/// Asks peers for their latches and then says so; there is nothing more to do.
+async fn greet(peers: Option<&str>, force: &Force, state: &State) {
+    if let Some(peers) = peers {
+        peers::ask(peers, |route, latch| {
+            force.latch(route, latch);
+        })
+        .await;
+    }
+    state.greeted();
+    std::future::pending().await
 }
 
 /// The state to begin with: the one of the run before, or that of a new boot.

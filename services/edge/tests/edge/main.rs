@@ -8,6 +8,7 @@ mod api;
 mod auth;
 mod clients;
 mod fixtures;
+mod guards;
 mod handling;
 mod lifecycle;
 mod limits;

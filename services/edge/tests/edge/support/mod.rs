@@ -83,6 +83,9 @@ impl Pod {
         let https_port = reserve();
         let options = Options {
             pod: PodName::parse("edge-0").unwrap(),
+            gateway: "demo/shop".into(),
+            kill_key: Some(at("kill-key")),
+            peers: None,
             root: at("run"),
             control_socket: at("ctl/edge.sock"),
             probe_socket: at("ctl/probe.sock"),
@@ -166,8 +169,13 @@ impl Pod {
         self.weights.send_replace(Newest::Object(Arc::new(spec)));
     }
 
+    /// Where the agent answers.
+    pub fn agent(&self) -> SocketAddr {
+        self.agent.as_ref().unwrap().1
+    }
+
     pub async fn states(&self) -> States {
-        States::connect(self.agent.as_ref().unwrap().1).await
+        States::connect(self.agent()).await
     }
 
     /// The first state that satisfies `wanted`.
@@ -177,8 +185,7 @@ impl Pod {
 
     /// An answer of the agent's own endpoints.
     pub async fn ask(&self, path: &str) -> Answer {
-        let (_, address) = self.agent.as_ref().unwrap();
-        Client::connect(*address).await.send("GET", path, &[]).await.unwrap()
+        Client::connect(self.agent()).await.send("GET", path, &[]).await.unwrap()
     }
 
     /// An answer on a fresh connection.
@@ -227,6 +234,15 @@ pub async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(begun.elapsed() < PATIENCE, "waited in vain");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits until the agent says that users may come.
+pub async fn until_ready(pod: &Pod) {
+    let begun = std::time::Instant::now();
+    while pod.ask("/readyz").await.status != 200 {
+        assert!(begun.elapsed() < PATIENCE, "not ready");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
