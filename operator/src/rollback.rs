@@ -1,9 +1,10 @@
-//! The rollback path (I/O): takes alarms and latches routes, on a client of its own. It waits for no work queue, no
-//! status, no Event; plans hear of it afterwards.
+//! The rollback path (I/O): takes alarms and latches routes, on a client of its own, and at the same moment tells the
+//! edge pods themselves. It waits for no work queue, no status, no Event, and for the API server only to write what
+//! the pods know by then; plans hear of it afterwards.
 
 use crate::{
     controllers::{Stop, migration_plan::gather::Caches},
-    edges::{Alarm, Edges},
+    edges::{Alarm, Edges, kill::Killer},
     metrics::Metrics,
     watch::Guarded,
     weights::{self, Write, millis_since},
@@ -25,6 +26,8 @@ pub struct Rollback {
     pub client: Client,
     /// What is known of the edge pods.
     pub edges: Arc<Edges>,
+    /// The way to them.
+    pub killer: Killer,
     /// Gateways, plans and present weights.
     pub caches: Caches,
     /// What is counted.
@@ -44,6 +47,12 @@ impl Rollback {
             let Some(alarm) = alarm else { break };
             while answers.try_join_next().is_some() {}
             // Each on its own: one gateway whose write is slow does not hold up another's.
+            if alarm.armed.safe_ready {
+                let (killer, alarm) = (this.killer.clone(), alarm.clone());
+                answers.spawn(async move {
+                    killer.kill(&alarm.gateway, &alarm.route_id, alarm.armed.attempt).await;
+                });
+            }
             let (this, told) = (this.clone(), told.clone());
             answers.spawn(async move {
                 this.answer(&alarm).await;

@@ -12,7 +12,7 @@ use crate::{
     api,
     context::Context,
     controllers::{Reconcile, Stop, run as run_controller},
-    edges::{Alarm, Armed},
+    edges::{Alarm, Armed, kill::Killer},
     rollback::Rollback,
     status, watch,
     weights::{self, Write},
@@ -58,9 +58,10 @@ pub enum Error {
     Status(#[from] api::Error),
 }
 
-/// What passes share: caches, and the last status written of each plan.
+/// What passes share: caches, the way to the edge pods, and the last status written of each plan.
 pub struct Shared {
     caches: Caches,
+    killer: Killer,
     written: Mutex<HashMap<String, Written>>,
 }
 
@@ -91,6 +92,7 @@ impl Reconcile for MigrationPlan {
         let (mut next, effect) = machine::step(&routes, &plan.spec.rollback, &old, now);
         guard(ctx, &plan, &routes, &next, now);
         if let Some(effect) = &effect {
+            shared.tell(&plan, effect);
             match carry_out(ctx, &plan, &observed, effect).await {
                 Ok(revision) => next.written(&effect.route, revision),
                 // The edge moved on while the cache did not show it yet.
@@ -116,9 +118,11 @@ pub async fn run(ctx: Arc<Context>, alarms: mpsc::UnboundedReceiver<Alarm>, stop
     let (weights, weights_events) = watch::others::<EdgeWeights>(&ctx, CONTROLLER, any());
     let (slices, slice_events) = watch::others(&ctx, CONTROLLER, any());
     let caches = Caches { plans: plans.clone(), gateways, configs, weights, slices };
+    let killer = Killer::new(ctx.edges.clone());
     let rollback = Rollback {
         client: ctx.urgent.clone(),
         edges: ctx.edges.clone(),
+        killer: killer.clone(),
         caches: caches.clone(),
         metrics: ctx.metrics.clone(),
     };
@@ -146,7 +150,7 @@ pub async fn run(ctx: Arc<Context>, alarms: mpsc::UnboundedReceiver<Alarm>, stop
     // A task of its own, so that no pass is in front of it; it ends with this one.
     let mut path = JoinSet::new();
     path.spawn(rollback.run(alarms, told, stop.clone()));
-    let shared = Arc::new(Shared { caches, written: Mutex::default() });
+    let shared = Arc::new(Shared { caches, killer, written: Mutex::default() });
     tokio::select! {
         () = run_controller(controller, ctx, shared, stop.clone()) => {}
         // Nobody would take routes back: this part is dead, and with it the process.
@@ -173,6 +177,15 @@ impl State {
 }
 
 impl Shared {
+    /// What takes a route back goes to the edge pods themselves too, beside the write that is about to be made.
+    fn tell(&self, plan: &MigrationPlan, effect: &Effect) {
+        if effect.weights.latched {
+            let (killer, gateway) = (self.killer.clone(), gateway_of(plan));
+            let (id, attempt) = (effect.id.clone(), effect.weights.attempt);
+            tokio::spawn(async move { killer.kill(&gateway, &id, attempt).await });
+        }
+    }
+
     /// The plan with the status we wrote last, if the cache is older than that.
     fn with_own_writes(&self, plan: &MigrationPlan) -> MigrationPlan {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);

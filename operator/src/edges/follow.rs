@@ -103,12 +103,20 @@ fn seen(pod: &Pod, http: &reqwest::Client, edges: &Arc<Edges>, streams: &mut Str
     let Some(ip) = status.pod_ip.filter(|_| running) else { return gone(&id, edges, streams) };
     let ready = status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
     edges.pod_seen(&id.0, &id.1, ready, pod.metadata.deletion_timestamp.is_some());
-    if streams.get(&id).is_some_and(|(address, _)| *address == ip) {
+    let at = agent_at(&ip);
+    edges.pod_is_at(&id.0, &id.1, &at);
+    if streams.get(&id).is_some_and(|(address, _)| *address == at) {
         return;
     }
     let mut reading = JoinSet::new();
-    reading.spawn(keep_reading(ip.clone(), id.clone(), http.clone(), edges.clone()));
-    streams.insert(id, (ip, reading));
+    reading.spawn(keep_reading(at.clone(), id.clone(), http.clone(), edges.clone()));
+    streams.insert(id, (at, reading));
+}
+
+/// Where the agent of the pod with this address answers.
+fn agent_at(ip: &str) -> String {
+    let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+    format!("http://{host}:{EDGE_STATE_PORT}")
 }
 
 fn gone(id: &(Key, String), edges: &Edges, streams: &mut Streams) {
@@ -117,9 +125,8 @@ fn gone(id: &(Key, String), edges: &Edges, streams: &mut Streams) {
 }
 
 /// Reads a pod's stream and begins anew whenever it ends, until the pod is gone.
-async fn keep_reading(ip: String, (gateway, pod): (Key, String), http: reqwest::Client, edges: Arc<Edges>) {
-    let host = if ip.contains(':') { format!("[{ip}]") } else { ip };
-    let url = format!("http://{host}:{EDGE_STATE_PORT}/v1/state");
+async fn keep_reading(at: String, (gateway, pod): (Key, String), http: reqwest::Client, edges: Arc<Edges>) {
+    let url = format!("{at}/v1/state");
     loop {
         let Err(error) = read(&url, &http, |state| edges.state_received(&gateway, &pod, state)).await;
         tracing::debug!(%pod, %error, "state stream ended");

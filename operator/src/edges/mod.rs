@@ -1,6 +1,7 @@
 //! What the operator knows of every edge pod, from a state stream it holds to each of them.
 //!
 //! - [`follow`] (I/O): watches edge pods, holds the streams
+//! - [`kill`] (I/O): tells them to take a route back, past the API server
 //! - [`tally`] (pure): counts per route, and whether a guard is breached
 //! - this file: the shared picture; short locks, no I/O
 //!
@@ -8,10 +9,14 @@
 //! work queue (see [`crate::rollback`]).
 
 pub mod follow;
+pub mod kill;
 pub mod tally;
 
 use crate::{
-    edges::tally::{Breach, Tally},
+    edges::{
+        kill::Order,
+        tally::{Breach, Tally},
+    },
     watch::Guarded,
 };
 use futures::Stream;
@@ -23,7 +28,8 @@ use std::{
     time::{Duration, Instant},
 };
 use stomaton_crds::{
-    edge_state::{EdgeState, Sides},
+    edge_state::{EdgeState, Latch, Sides},
+    kill::{Key as KillKey, Kill},
     v1alpha1::{Gateway, Guard, MigrationPlan},
 };
 use tokio::sync::{broadcast, mpsc};
@@ -79,9 +85,11 @@ impl EdgeView {
         self.states().map(|s| s.seen.config.max(s.applied.config)).max().unwrap_or(0)
     }
 
-    /// The highest revision of the weights any pod ever saw, silent ones included.
+    /// The highest revision of the weights any pod ever saw, silent ones included. Latches are of one, too: what is
+    /// to end them must be above it.
     pub fn weights_seen(&self) -> i64 {
-        self.states().map(|s| s.seen.weights.max(s.applied.weights)).max().unwrap_or(0)
+        let latched = |s: &EdgeState| s.latches.values().map(|latch| latch.revision).max().unwrap_or(0);
+        self.states().map(|s| s.seen.weights.max(s.applied.weights).max(latched(s))).max().unwrap_or(0)
     }
 
     fn states(&self) -> impl Iterator<Item = &EdgeState> {
@@ -134,6 +142,8 @@ pub struct Edges {
 #[derive(Default)]
 struct Edge {
     pods: BTreeMap<String, Pod>,
+    /// Signs kills; none before the Gateway's first pass, and where the operator may not have Secrets.
+    kill_key: Option<KillKey>,
     tally: Tally,
     armed: HashMap<String, Armed>,
     /// Breaches by route id, with the attempt they belong to.
@@ -142,9 +152,12 @@ struct Edge {
     baselines: HashMap<String, (i64, Sides)>,
 }
 
+#[derive(Default)]
 struct Pod {
     ready: bool,
     terminating: bool,
+    /// Where its agent answers.
+    at: String,
     state: Option<(EdgeState, Instant)>,
     /// Whether the last word on this pod was that it is silent.
     silent: bool,
@@ -233,20 +246,47 @@ impl Edges {
         }
     }
 
+    /// Remembers the key of kills of a Gateway.
+    pub fn share(&self, gateway: &Key, key: Option<KillKey>) {
+        self.lock().entry(gateway.clone()).or_default().kill_key = key;
+    }
+
     /// A pod as Kubernetes describes it.
     fn pod_seen(&self, gateway: &Key, name: &str, ready: bool, terminating: bool) {
         let mut inner = self.lock();
         let edge = inner.entry(gateway.clone()).or_default();
-        let pod = edge.pods.entry(name.to_owned()).or_insert(Pod {
-            ready: false,
-            terminating: false,
-            state: None,
-            silent: false,
-        });
+        let pod = edge.pods.entry(name.to_owned()).or_default();
         if (pod.ready, pod.terminating) != (ready, terminating) || pod.state.is_none() {
             (pod.ready, pod.terminating) = (ready, terminating);
             self.changed(gateway);
         }
+    }
+
+    /// Where the agent of a pod answers.
+    fn pod_is_at(&self, gateway: &Key, name: &str, at: &str) {
+        if let Some(pod) = self.lock().get_mut(gateway).and_then(|edge| edge.pods.get_mut(name)) {
+            at.clone_into(&mut pod.at);
+        }
+    }
+
+    /// Whether the pod is still there, and there.
+    fn is_at(&self, gateway: &Key, name: &str, at: &str) -> bool {
+        self.lock().get(gateway).and_then(|edge| edge.pods.get(name)).is_some_and(|pod| pod.at == at)
+    }
+
+    /// What to tell all pods of a Gateway so that they take back `attempt` of a route; none without a key.
+    fn order(&self, gateway: &Key, route_id: &str, attempt: i32) -> Option<Order> {
+        let revision = self.view(gateway).weights_seen();
+        let namespace = gateway.namespace.as_deref().unwrap_or_default();
+        let route = route_id.to_owned();
+        let kill = Kill { gateway: format!("{namespace}/{}", gateway.name), route, attempt, revision };
+        let body = serde_json::to_vec(&kill).ok()?;
+        let inner = self.lock();
+        let edge = inner.get(gateway)?;
+        let signature = edge.kill_key.as_ref()?.sign(&body);
+        let pods = edge.pods.iter().filter(|(_, pod)| !pod.at.is_empty());
+        let pods = pods.map(|(name, pod)| (name.clone(), pod.at.clone())).collect();
+        Some(Order { body, signature, pods })
     }
 
     /// A pod whose containers no longer run.
@@ -267,7 +307,8 @@ impl Edges {
         edge.tally.record(name, &state, Timestamp::now());
         let news = pod.silent
             || pod.state.as_ref().is_none_or(|(old, _)| {
-                (old.applied, &old.refused, &old.boot) != (state.applied, &state.refused, &state.boot)
+                (old.applied, &old.refused, &old.boot, &old.latches)
+                    != (state.applied, &state.refused, &state.boot, &state.latches)
             });
         pod.silent = false;
         pod.state = Some((state, Instant::now()));
@@ -289,19 +330,21 @@ impl Edges {
         }
     }
 
-    /// Raises an alarm for each armed route whose guard is breached, once an attempt.
+    /// Raises an alarm for each armed route whose guard is breached, here or at an edge pod, once an attempt.
     fn judge(&self, gateway: &Key, edge: &mut Edge, now: Timestamp) {
         for (route_id, armed) in &edge.armed {
             if edge.breached.contains_key(route_id) {
                 continue;
             }
-            let breach = armed.guards.iter().find_map(|g| edge.tally.breach(route_id, g, armed.from, now));
-            if let Some(breach) = breach {
-                edge.breached.insert(route_id.clone(), (armed.attempt, breach.clone()));
+            let counted =
+                || armed.guards.iter().find_map(|g| edge.tally.breach(route_id, g, armed.from, now));
+            let found = reported(&edge.pods, route_id, armed, now);
+            if let Some((attempt, breach)) = found.or_else(|| Some((armed.attempt, counted()?))) {
+                edge.breached.insert(route_id.clone(), (attempt, breach.clone()));
                 let alarm = Alarm {
                     gateway: gateway.clone(),
                     route_id: route_id.clone(),
-                    armed: armed.clone(),
+                    armed: Armed { attempt, ..armed.clone() },
                     breach,
                 };
                 // The receiver lives as long as the process; without it the process is on its way out.
@@ -319,6 +362,30 @@ impl Edges {
         // Nothing panics while it holds the lock; if something did, the picture is still the best there is.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What an edge pod has latched by itself or on a kill is a breach of the attempt under way, unless it is of an earlier
+/// one. A later one, which only a restored object can have made us forget, is taken over: below it no pod would follow.
+fn reported(
+    pods: &BTreeMap<String, Pod>,
+    route_id: &str,
+    armed: &Armed,
+    now: Timestamp,
+) -> Option<(i32, Breach)> {
+    let latch_of = |pod: &Pod| pod.state.as_ref()?.0.latches.get(route_id).cloned();
+    let latches = pods.iter().filter_map(|(name, pod)| Some((name, latch_of(pod)?)));
+    let (pod, Latch { attempt, why, counted, .. }) =
+        latches.filter(|(_, latch)| latch.attempt >= armed.attempt).max_by_key(|(_, latch)| latch.attempt)?;
+    let counted = counted.unwrap_or_default();
+    let breach = Breach {
+        guard: why.as_str().into(),
+        bad: counted.bad,
+        requests: counted.requests,
+        over_ms: counted.over_millis,
+        at: now,
+        reported_by: Some(pod.clone()),
+    };
+    Some((attempt, breach))
 }
 
 #[cfg(test)]

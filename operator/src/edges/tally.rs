@@ -25,6 +25,8 @@ pub struct Breach {
     pub over_ms: i64,
     /// When it was seen.
     pub at: Timestamp,
+    /// The edge pod that took the route back before anybody here did; none: the guard is ours.
+    pub reported_by: Option<String>,
 }
 
 /// Counts per route, summed over pods and over the boots of their agents.
@@ -105,6 +107,7 @@ impl Tally {
                     requests: sum.requests,
                     over_ms,
                     at: now,
+                    reported_by: None,
                 });
             }
         }

@@ -1,7 +1,7 @@
 //! The shared picture: who counts, what is acknowledged, and that an alarm is raised once an attempt.
 
 use super::*;
-use stomaton_crds::edge_state::{Applied, Counts};
+use stomaton_crds::edge_state::{Applied, Counts, Stretch, Why};
 
 fn gateway() -> Key {
     Key::new("edge").within("shop")
@@ -89,6 +89,68 @@ fn a_route_that_is_no_longer_guarded_raises_nothing() {
     edges.disarm_others(&gateway(), &armed(1).plan, &[]);
     edges.state_received(&gateway(), "p", line(1, 50));
     assert!(alarms.try_recv().is_err());
+}
+
+fn latched(attempt: i32) -> EdgeState {
+    let counted = Some(Stretch { bad: 4, requests: 4, over_millis: 90 });
+    let latch = Latch { attempt, revision: 8, why: Why::NoEndpoints, at_micros: 0, counted };
+    EdgeState { latches: [("r".to_owned(), latch)].into(), ..line(7, 0) }
+}
+
+#[test]
+fn what_an_edge_pod_latched_is_a_breach_of_that_attempt() {
+    let (edges, mut alarms) = Edges::new();
+    edges.pod_seen(&gateway(), "p1", true, false);
+    edges.pod_seen(&gateway(), "p2", false, true);
+    edges.state_received(&gateway(), "p1", line(7, 0));
+    edges.arm(&gateway(), "r", armed(2));
+    edges.state_received(&gateway(), "p2", latched(1));
+    assert!(alarms.try_recv().is_err(), "of an earlier attempt");
+    assert_eq!(edges.view(&gateway()).weights_seen(), 8, "what ends a latch must be above it");
+    edges.state_received(&gateway(), "p2", latched(2));
+    let alarm = alarms.try_recv().unwrap();
+    assert_eq!((alarm.armed.attempt, alarm.breach.bad, alarm.breach.over_ms), (2, 4, 90));
+    assert_eq!(
+        (alarm.breach.guard.as_str(), alarm.breach.reported_by.as_deref()),
+        ("NoEndpoints", Some("p2"))
+    );
+    edges.state_received(&gateway(), "p1", latched(2));
+    assert!(alarms.try_recv().is_err(), "once an attempt");
+}
+
+#[test]
+fn a_latch_that_was_there_before_is_adopted_and_one_of_a_forgotten_attempt_is_taken_over() {
+    for (of, taken) in [(1, 1), (3, 3)] {
+        let (edges, mut alarms) = Edges::new();
+        edges.pod_seen(&gateway(), "p", true, false);
+        edges.state_received(&gateway(), "p", latched(of));
+        assert!(alarms.try_recv().is_err(), "nobody asked");
+        edges.arm(&gateway(), "r", armed(1));
+        assert_eq!(alarms.try_recv().unwrap().armed.attempt, taken);
+        assert_eq!(edges.breach(&gateway(), "r").unwrap().0, taken);
+    }
+}
+
+#[test]
+fn every_pod_whose_nginx_may_run_is_told_to_take_a_route_back() {
+    let (edges, _alarms) = Edges::new();
+    for (pod, ready, terminating) in [("p1", true, false), ("p2", false, false), ("p3", false, true)] {
+        edges.pod_seen(&gateway(), pod, ready, terminating);
+        edges.pod_is_at(&gateway(), pod, &format!("http://{pod}"));
+        edges.state_received(&gateway(), pod, line(7, 0));
+    }
+    assert_eq!(edges.order(&gateway(), "r", 2), None, "without a key");
+    let key = KillKey::new([3; 32]);
+    edges.share(&gateway(), Some(key.clone()));
+    let order = edges.order(&gateway(), "r", 2).unwrap();
+    assert!(key.verify(&order.body, &order.signature));
+    let kill: Kill = serde_json::from_slice(&order.body).unwrap();
+    let expected = Kill { gateway: "shop/edge".into(), route: "r".into(), attempt: 2, revision: 7 };
+    assert_eq!(kill, expected);
+    assert_eq!(order.pods.len(), 3);
+    assert!(edges.is_at(&gateway(), "p3", "http://p3"));
+    edges.pod_gone(&gateway(), "p3");
+    assert!(!edges.is_at(&gateway(), "p3", "http://p3"), "nobody is told for ever");
 }
 
 #[test]

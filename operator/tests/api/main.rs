@@ -5,6 +5,7 @@
 
 mod crash;
 mod gateway;
+mod guards;
 mod migration_plan;
 mod rights;
 mod runtime;

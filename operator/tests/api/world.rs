@@ -2,13 +2,19 @@
 //! on a loopback address of its own as an agent would, from the real EdgeConfig and EdgeWeights.
 
 use crate::wire::Wire;
-use axum::{Router, body::Body, extract::State, routing::get};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::{get, post},
+};
 use e2e::cluster::api::ApiServer;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::{
     api::{
         coordination::v1::Lease,
-        core::v1::{Namespace, Pod},
+        core::v1::{Namespace, Pod, Secret},
         rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -32,8 +38,9 @@ use std::{
     time::{Duration, Instant},
 };
 use stomaton_crds::{
-    edge_state::{Applied, Counts, EdgeState, Sides},
+    edge_state::{Counts, EdgeState, Latch, Sides, Why},
     keys::EDGE_STATE_PORT,
+    kill,
     v1alpha1::{EdgeConfig, EdgeWeights, MigrationPlan, RouteStatus, StomatonService},
 };
 use stomaton_operator::{
@@ -612,6 +619,8 @@ pub struct Agent {
 struct Shared {
     state: Mutex<EdgeState>,
     frozen: Mutex<bool>,
+    /// The key of kills, as the kubelet would mount it.
+    key: Mutex<Option<kill::Key>>,
     news: Notify,
 }
 
@@ -629,25 +638,26 @@ impl Agent {
         *shared.state.lock().unwrap() =
             EdgeState { pod: pod.into(), boot: "first".into(), ..EdgeState::default() };
         let listener = tokio::net::TcpListener::bind((address, EDGE_STATE_PORT)).await.unwrap();
-        let router = Router::new().route("/v1/state", get(stream)).with_state(shared.clone());
+        let router = Router::new()
+            .route("/v1/state", get(stream))
+            .route(kill::PATH, post(take_back))
+            .with_state(shared.clone());
         let mut tasks = JoinSet::new();
+        tasks.spawn(mount_key(client.clone(), namespace.to_owned(), shared.clone()));
         tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
         tasks.spawn(follow::<EdgeConfig>(
             client.clone(),
             namespace.to_owned(),
             shared.clone(),
-            |applied, config| {
-                applied.config = applied.config.max(config.spec.revision);
-            },
+            |state, config| state.seen.config = state.seen.config.max(config.spec.revision),
         ));
-        tasks.spawn(follow::<EdgeWeights>(
-            client,
-            namespace.to_owned(),
-            shared.clone(),
-            |applied, weights| {
-                applied.weights = applied.weights.max(weights.spec.revision);
-            },
-        ));
+        tasks.spawn(follow::<EdgeWeights>(client, namespace.to_owned(), shared.clone(), |state, weights| {
+            state.seen.weights = state.seen.weights.max(weights.spec.revision);
+            state.latches.retain(|route, latch| {
+                let entry = weights.spec.routes.get(route);
+                !entry.is_some_and(|e| e.attempt > latch.attempt || (e.latched && e.attempt == latch.attempt))
+            });
+        }));
         Self { address, shared, _tasks: tasks }
     }
 
@@ -659,6 +669,16 @@ impl Agent {
         service.requests += requests;
         service.bad += bad;
         self.shared.news.notify_waiters();
+    }
+
+    /// The pod takes `attempt` of a route back by itself.
+    pub fn latch(&self, route_id: &str, attempt: i32, why: Why) {
+        self.shared.latch(route_id, attempt, why);
+    }
+
+    /// Whether the pod holds the route on its safe side against its weights.
+    pub fn holds(&self, route_id: &str) -> bool {
+        self.shared.state.lock().unwrap().latches.contains_key(route_id)
     }
 
     /// The pod refuses what it was given last, in these words; none: it no longer does.
@@ -678,7 +698,52 @@ impl Agent {
     }
 }
 
-async fn follow<K>(client: Client, namespace: String, shared: Arc<Shared>, see: fn(&mut Applied, &K))
+impl Shared {
+    fn latch(&self, route_id: &str, attempt: i32, why: Why) {
+        let mut state = self.state.lock().unwrap();
+        let revision = state.seen.weights;
+        let latch = Latch { attempt, revision, why, at_micros: 0, counted: None };
+        state.latches.entry(route_id.to_owned()).or_insert(latch);
+        drop(state);
+        self.news.notify_waiters();
+    }
+}
+
+/// As an agent does, but for what is of the past.
+async fn take_back(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<axum::Json<kill::Killed>, StatusCode> {
+    let signature = headers.get(kill::SIGNATURE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let key = shared.key.lock().unwrap().clone().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+    if *shared.frozen.lock().unwrap() {
+        return Err(StatusCode::SERVICE_UNAVAILABLE);
+    }
+    if !key.verify(&body, signature) {
+        return Err(StatusCode::UNAUTHORIZED);
+    }
+    let kill: kill::Kill = serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
+    shared.latch(&kill.route, kill.attempt, Why::Kill);
+    let revision = shared.state.lock().unwrap().seen.weights;
+    Ok(axum::Json(kill::Killed { outcome: kill::Outcome::Latched, revision }))
+}
+
+/// Gives the agent the key of kills once there is one.
+async fn mount_key(client: Client, namespace: String, shared: Arc<Shared>) {
+    let secrets = Api::<Secret>::namespaced(client, &namespace);
+    loop {
+        let data = secrets.get_opt("edge-kill").await.ok().flatten().and_then(|secret| secret.data);
+        let text = data.and_then(|mut data| String::from_utf8(data.remove("key")?.0).ok());
+        if let Some(key) = text.as_deref().and_then(kill::Key::read) {
+            *shared.key.lock().unwrap() = Some(key);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn follow<K>(client: Client, namespace: String, shared: Arc<Shared>, see: fn(&mut EdgeState, &K))
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
     K: Clone + Debug + DeserializeOwned + Send + 'static,
@@ -688,7 +753,7 @@ where
     while let Some(event) = objects.next().await {
         let Ok(object) = event else { continue };
         let mut state = shared.state.lock().unwrap();
-        see(&mut state.seen, &object);
+        see(&mut state, &object);
         if !*shared.frozen.lock().unwrap() {
             state.applied = state.seen;
         }

@@ -2,15 +2,16 @@
 
 use super::{
     Error,
-    build::{Prepared, Structure},
+    build::{Prepared, Structure, kill},
 };
 use crate::{
     api, apply as children,
     context::Context,
     controllers::{pod_words, rollout},
+    edges::Key,
     metrics::Verb,
 };
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
 use kube::{ResourceExt, api::PostParams};
 use stomaton_crds::{
     keys::{self, field_managers},
@@ -23,6 +24,8 @@ pub struct Applied {
     pub deployment: Deployment,
     /// What holds its pods up, if they are not all ready.
     pub words: Option<String>,
+    /// Whether edge pods can be told to take a route back without the API server.
+    pub kills: bool,
     /// Revision of the structure; none while there is no structure.
     pub revision: Option<i64>,
 }
@@ -31,7 +34,7 @@ pub struct Applied {
 pub async fn apply(ctx: &Context, prepared: Prepared) -> Result<Applied, Error> {
     const MANAGER: &str = field_managers::GATEWAY;
     // Without `..`: a child that is built and not applied does not compile.
-    let Prepared { account, role, binding, service, deployment, config } = prepared;
+    let Prepared { account, role, binding, service, agents, kill_key, deployment, config } = prepared;
     // The structure first: it is what users notice. Rights before the pods that need them.
     let revision = match config {
         Some(structure) => Some(write(ctx, structure).await?),
@@ -41,12 +44,34 @@ pub async fn apply(ctx: &Context, prepared: Prepared) -> Result<Applied, Error> 
     children::apply(ctx, MANAGER, &role).await?;
     children::apply(ctx, MANAGER, &binding).await?;
     children::apply(ctx, MANAGER, &service).await?;
+    children::apply(ctx, MANAGER, &agents).await?;
+    let kills = share(ctx, kill_key).await?;
     let deployment = children::apply(ctx, MANAGER, &deployment).await?;
     let words = match rollout::unfinished(&deployment, None) {
         Some(_) => pod_words(ctx, &deployment, keys::GATEWAY).await.map_err(Error::Gather)?,
         None => None,
     };
-    Ok(Applied { deployment, words, revision })
+    Ok(Applied { deployment, words, kills, revision })
+}
+
+/// Keeps the key of kills in its Secret, and here. Gives whether there is one: where the operator may not write
+/// Secrets, the edge goes on without.
+async fn share(ctx: &Context, secret: Option<Secret>) -> Result<bool, Error> {
+    let Some(secret) = secret else { return Ok(false) };
+    let written = match children::apply(ctx, field_managers::GATEWAY, &secret).await {
+        Err(children::Error::Api(error)) if error.is_forbidden() => return Ok(false),
+        written => written?,
+    };
+    let (name, namespace) = (owner(&written), written.namespace().unwrap_or_default());
+    let key = kill::key_of(&written);
+    let shared = key.is_some();
+    ctx.edges.share(&Key::new(&name).within(&namespace), key);
+    Ok(shared)
+}
+
+/// The Gateway of a child.
+fn owner(secret: &Secret) -> String {
+    secret.labels().get(keys::GATEWAY).cloned().unwrap_or_default()
 }
 
 /// Writes the structure if it is new: whole, and only on what it was compiled from. Somebody who was faster makes

@@ -3,18 +3,20 @@
 //!
 //! - [`config`]: the structure of the edge
 //! - [`handling`]: how requests of a route are handled
+//! - [`kill`]: what agents need to be told without the API server
 //! - [`pods`]: the edge pods
 //! - [`access`]: how the edge is reached, and what its agent may read
 
 mod access;
 mod config;
 pub(super) mod handling;
+pub(super) mod kill;
 mod pods;
 
 use super::{Problems, gather::Gathered, names, validate::Valid};
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Service, ServiceAccount},
+    core::v1::{Secret, Service, ServiceAccount},
     rbac::v1::{Role, RoleBinding},
 };
 use kube::api::ObjectMeta;
@@ -31,6 +33,10 @@ pub struct Prepared {
     pub binding: RoleBinding,
     /// How users reach the edge.
     pub service: Service,
+    /// How agents find each other.
+    pub agents: Service,
+    /// The key of kills; none where the operator may not read Secrets.
+    pub kill_key: Option<Secret>,
     /// The edge pods.
     pub deployment: Deployment,
     /// The structure; none while the default backend was never there.
@@ -57,6 +63,8 @@ pub fn build(valid: &Valid<'_>, gathered: &Gathered, edge_image: &str) -> (Prepa
         role: access::role(valid),
         binding: access::binding(valid),
         service: access::service(valid),
+        agents: kill::agents(valid),
+        kill_key: gathered.kill_key.as_ref().map(|key| kill::secret(valid, key)),
         deployment: pods::deployment(valid, edge_image),
         config,
     };

@@ -97,8 +97,18 @@ fn summary(outcome: &Outcome, edges: &EdgeView, behind: &[PodStatus]) -> Summary
         .unwrap_or_else(|| Summary {
             state: State::Ready,
             reason: Reason::AsSpecified,
-            message: format!("{} edge pods serve the newest structure", edges.pods.len()),
+            message: format!("{} edge pods serve the newest structure{}", edges.pods.len(), kills(applied)),
         })
+}
+
+/// That rollbacks have one way only, if that is so.
+fn kills(applied: &Applied) -> &'static str {
+    if applied.kills {
+        ""
+    } else {
+        "; while the API server is away no rollback reaches them, since the operator may not write Secrets here: \
+         apply manifests/install/namespace-grant to this namespace"
+    }
 }
 
 /// Not every pod serves the newest structure; those that are ready serve the previous one.

@@ -430,8 +430,14 @@ impl Pass<'_, '_> {
 }
 
 fn describe(breach: &Breach) -> String {
-    let Breach { guard, bad, requests, over_ms, .. } = breach;
-    format!("guard {guard}: {bad} of {requests} answers bad within {over_ms} ms")
+    let Breach { guard, bad, requests, over_ms, reported_by, .. } = breach;
+    match reported_by {
+        None => format!("guard {guard}: {bad} of {requests} answers bad within {over_ms} ms"),
+        Some(pod) if *requests == 0 => format!("edge pod {pod} took it back: {guard}"),
+        Some(pod) => {
+            format!("edge pod {pod} took it back: {guard}, {bad} of {requests} answers within {over_ms} ms")
+        }
+    }
 }
 
 fn evidence(counted: Sides) -> Evidence {

@@ -38,7 +38,14 @@ fn route(profile: &Profile) -> Route<'_> {
 }
 
 fn breach(attempt: i32) -> Option<(i32, Breach)> {
-    let breach = Breach { guard: "bad-answers".into(), bad: 5, requests: 9, over_ms: 120, at: at(0) };
+    let breach = Breach {
+        guard: "bad-answers".into(),
+        bad: 5,
+        requests: 9,
+        over_ms: 120,
+        at: at(0),
+        reported_by: None,
+    };
     Some((attempt, breach))
 }
 

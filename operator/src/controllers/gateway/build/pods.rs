@@ -5,7 +5,7 @@
 
 use super::{
     super::{names, validate::Valid},
-    access,
+    access, kill,
 };
 use crate::controllers::meta::{restricted_container, restricted_pod, surge_first};
 use k8s_openapi::{
@@ -58,7 +58,7 @@ pub fn deployment(valid: &Valid<'_>, image: &str) -> Deployment {
                         ..TopologySpreadConstraint::default()
                     }]),
                     containers: vec![nginx(image, certificates), agent(image, gateway)],
-                    volumes: Some(volumes(certificates)),
+                    volumes: Some(volumes(gateway, certificates)),
                     ..PodSpec::default()
                 }),
             },
@@ -118,10 +118,11 @@ fn agent(image: &str, gateway: &str) -> Container {
         "--http-port", &http_port,
         "--workers", "2",
     ];
+    let command = command.map(Into::into).into_iter().chain(kill::arguments(gateway));
     Container {
         name: "agent".into(),
         image: Some(image.to_owned()),
-        command: Some(command.map(Into::into).into()),
+        command: Some(command.collect()),
         env: Some(vec![
             from_field("POD_NAME", "metadata.name"),
             from_field("POD_NAMESPACE", "metadata.namespace"),
@@ -139,12 +140,13 @@ fn agent(image: &str, gateway: &str) -> Container {
                 read_only: Some(true),
                 ..mount("token", "/var/run/secrets/kubernetes.io/serviceaccount")
             },
+            kill::mount(),
         ]),
         ..Container::default()
     }
 }
 
-fn volumes(certificates: &[Certificate]) -> Vec<Volume> {
+fn volumes(gateway: &str, certificates: &[Certificate]) -> Vec<Volume> {
     let memory = |name: &str, size: &str| Volume {
         name: name.into(),
         empty_dir: Some(EmptyDirVolumeSource {
@@ -159,6 +161,7 @@ fn volumes(certificates: &[Certificate]) -> Vec<Volume> {
         memory("log", "64Mi"),
         memory("tmp", "64Mi"),
         token(),
+        kill::volume(gateway),
     ];
     volumes.extend((!certificates.is_empty()).then(|| tls(certificates)));
     volumes
