@@ -128,6 +128,26 @@ pub struct EdgeRoute {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[0-9a-f]{16}$"))]
     pub salt: Option<String>,
+    /// What makes an edge pod take the route back by itself. None: it has no way back, and the pod only counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub guards: Vec<EdgeGuard>,
+}
+
+/// A guard of the plan, as one edge pod judges it by what it has counted alone. A route with guards also comes back
+/// when its service takes no connections or gives no answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeGuard {
+    /// Bad answers it takes at least.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub min_bad: i64,
+    /// Share of bad answers it takes, in per mille.
+    #[schemars(range(min = 1, max = 1000))]
+    pub bad_permille: i64,
+    /// How far back it looks, in milliseconds.
+    #[schemars(range(min = 1, max = 600_000))]
+    pub window_millis: i64,
 }
 
 /// How requests of a route are handled, whichever side answers.

@@ -7,8 +7,8 @@ mod migration_plan;
 mod stomaton_service;
 
 pub use edge_config::{
-    EdgeAuth, EdgeCertificate, EdgeConfig, EdgeConfigSpec, EdgeHandling, EdgeLimits, EdgeRate, EdgeRoute,
-    EdgeTls,
+    EdgeAuth, EdgeCertificate, EdgeConfig, EdgeConfigSpec, EdgeGuard, EdgeHandling, EdgeLimits, EdgeRate,
+    EdgeRoute, EdgeTls,
 };
 pub use edge_weights::{EdgeWeights, EdgeWeightsSpec, RouteWeights};
 pub use gateway::{

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use stomaton_crds::{
-    edge_state::{Counts, EdgeState, Sides},
+    edge_state::{Counts, EdgeState, Sides, Stretch},
+    guard::{Answers, Terms},
     v1alpha1::Guard,
 };
 
@@ -87,31 +88,15 @@ impl Tally {
         self.routes.get(route).map_or_else(Sides::default, |r| r.totals)
     }
 
-    /// Whether `guard` is breached: some stretch that ends now, begins after `from` and is no longer than the guard's
-    /// window has enough bad answers of the service, and enough of its answers are bad. The shortest stretch that
-    /// trips is given: it says best when the harm began.
+    /// Whether `guard` is breached by answers that came after `from`: see [`Terms::trip`].
     pub fn breach(&self, route: &str, guard: &Guard, from: Timestamp, now: Timestamp) -> Option<Breach> {
-        let window =
-            i64::try_from(std::time::Duration::from(guard.window).as_micros()).unwrap_or(KEEP_MICROS);
-        let earliest = (now.as_microsecond() - window).max(from.as_microsecond());
-        let (min_bad, permille) = (guard.min_bad.max(1).unsigned_abs(), guard.bad_permille.unsigned_abs());
-        let mut sum = Counts::default();
-        for (at, counts) in self.routes.get(route)?.recent.iter().rev().take_while(|(at, _)| *at >= earliest)
-        {
-            sum = add(sum, *counts);
-            if sum.bad >= min_bad && sum.bad * 1000 >= permille * sum.requests {
-                let over_ms = (now.as_microsecond() - at) / 1000;
-                return Some(Breach {
-                    guard: guard.name.clone(),
-                    bad: sum.bad,
-                    requests: sum.requests,
-                    over_ms,
-                    at: now,
-                    reported_by: None,
-                });
-            }
-        }
-        None
+        let answers =
+            |(at, counts): &(i64, Counts)| Answers { at: *at, requests: counts.requests, bad: counts.bad };
+        let recent = self.routes.get(route)?.recent.iter().rev().map(answers);
+        let since = recent.take_while(|answers| answers.at >= from.as_microsecond());
+        let Stretch { bad, requests, over_millis } = Terms::from(guard).trip(since, now.as_microsecond())?;
+        let guard = guard.name.clone();
+        Some(Breach { guard, bad, requests, over_ms: over_millis, at: now, reported_by: None })
     }
 }
 

@@ -32,6 +32,7 @@ pub struct State {
     inner: Mutex<Inner>,
     at_once: Notify,
     soon: Notify,
+    counted: Notify,
     line: watch::Sender<Bytes>,
 }
 
@@ -52,7 +53,13 @@ impl State {
         let inner =
             Inner { state, refused: [None, None], answered: None, greeted: false, published: Instant::now() };
         let (line, _) = watch::channel(Bytes::new());
-        let state = Self { inner: Mutex::new(inner), at_once: Notify::new(), soon: Notify::new(), line };
+        let state = Self {
+            inner: Mutex::new(inner),
+            at_once: Notify::new(),
+            soon: Notify::new(),
+            counted: Notify::new(),
+            line,
+        };
         state.compose();
         Arc::new(state)
     }
@@ -64,7 +71,14 @@ impl State {
 
     /// Changes counters; who does says when to publish.
     pub(crate) fn count<T>(&self, change: impl FnOnce(&mut EdgeState) -> T) -> T {
-        change(&mut lock(&self.inner).state)
+        let changed = change(&mut lock(&self.inner).state);
+        self.counted.notify_one();
+        changed
+    }
+
+    /// Returns when counters may have moved since the last time.
+    pub(crate) async fn counted(&self) {
+        self.counted.notified().await;
     }
 
     /// Changes anything else; a change is published at once.

@@ -9,6 +9,7 @@ use crate::lock;
 use crate::names::RouteId;
 use crate::state::{Object, State};
 use crate::weights::Weights;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::{fs, io};
@@ -99,6 +100,25 @@ impl Force {
             inner.switch(&self.state);
         }
         (outcome, spec.map_or(0, |spec| spec.revision))
+    }
+
+    /// Looks at the newest weights and at the latches over them.
+    pub(super) fn look<T>(
+        &self,
+        look: impl FnOnce(Option<&EdgeWeightsSpec>, &BTreeMap<String, Latch>) -> T,
+    ) -> T {
+        let inner = lock(&self.inner);
+        look(inner.spec.as_deref(), inner.latches.all())
+    }
+
+    /// Drops latches of routes that are not among `known`, and that weights which are not older do not have either.
+    pub(super) fn forget(&self, known: &BTreeSet<&str>) {
+        let mut inner = lock(&self.inner);
+        let spec = inner.spec.clone();
+        if inner.latches.forget(known, spec.as_deref()) {
+            inner.keep_latches();
+            self.state.change(|s| s.latches = inner.latches.all().clone());
+        }
     }
 
     /// Tries again what failed; gives whether all is as it should be.

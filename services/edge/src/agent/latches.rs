@@ -5,7 +5,7 @@
 //! themselves, or begin a further attempt.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use stomaton_crds::{edge_state::Latch, v1alpha1::EdgeWeightsSpec};
 
 /// As many as EdgeWeights can have routes. More can only be of routes that are gone, or made up.
@@ -77,6 +77,17 @@ impl Latches {
         let ended: Vec<String> = self.0.iter().filter_map(ended).collect();
         self.0.retain(|route, _| !ended.contains(route));
         ended
+    }
+
+    /// Drops what is of routes that are gone: neither `known` nor in weights that are not older. Gives whether any was.
+    pub(super) fn forget(&mut self, known: &BTreeSet<&str>, weights: Option<&EdgeWeightsSpec>) -> bool {
+        let before = self.0.len();
+        self.0.retain(|route, latch| {
+            let not_there =
+                |w: &EdgeWeightsSpec| w.revision >= latch.revision && !w.routes.contains_key(route);
+            known.contains(route.as_str()) || !weights.is_some_and(not_there)
+        });
+        self.0.len() < before
     }
 
     /// What is to be in force of `weights`. A route that is not among them is on its safe side anyway.
@@ -176,6 +187,19 @@ mod tests {
         assert_eq!(latches.all()[ROUTE], latch(9, 2));
         assert_eq!(latches.set(ROUTE, latch(8, 3), None), Outcome::Set);
         assert_eq!(latches.all()[ROUTE], latch(9, 3));
+    }
+
+    #[test]
+    fn what_is_of_a_route_that_is_gone_is_dropped() {
+        let gone = |revision| EdgeWeightsSpec { revision, routes: BTreeMap::new() };
+        let mut latches = Latches::default();
+        latches.set(ROUTE, latch(5, 1), None);
+        assert!(!latches.forget(&[].into(), None));
+        assert!(!latches.forget(&[].into(), Some(&gone(4))), "weights from before it");
+        assert!(!latches.forget(&[].into(), Some(&weights(5, 1, false))));
+        assert!(!latches.forget(&[ROUTE].into(), Some(&gone(6))));
+        assert!(latches.forget(&[].into(), Some(&gone(5))));
+        assert!(latches.all().is_empty());
     }
 
     #[test]

@@ -9,6 +9,8 @@
 //! - `weighing`: EdgeWeights as they come, and what NGINX sees of them; never waits for structure
 //! - `probe`: what NGINX itself says
 //! - `http`, `metrics`: the state stream and the rest of the endpoints
+//! - `guards`: whether this pod has to take a route back by itself (pure)
+//! - `guarding`: does so
 //! - `kill`: takes a route back when it is told to, with a signature
 //! - `peers`: what other pods hold on its safe side, asked before users come
 //!
@@ -16,6 +18,8 @@
 
 mod fence;
 mod force;
+mod guarding;
+mod guards;
 mod http;
 mod kept;
 mod kill;
@@ -34,6 +38,7 @@ use crate::names::PodName;
 use crate::nginx::Settings;
 use crate::state::State;
 use force::Force;
+use guarding::Guarding;
 use probe::Probe;
 use source::Objects;
 use std::fs;
@@ -48,6 +53,7 @@ use structure::Structure;
 use weighing::Weighing;
 
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::info;
 
@@ -127,16 +133,25 @@ async fn work(
     let state = State::new(beginning);
 
     let (root, probe) = (&options.root, Probe::at(options.probe_socket.clone()));
-    let structure =
-        Structure::open(root, settings(&options), supervisor.clone(), probe.clone(), Arc::clone(&state))?;
+    let (in_force, served) = watch::channel(None);
+    let structure = Structure::open(
+        root,
+        settings(&options),
+        supervisor.clone(),
+        probe.clone(),
+        Arc::clone(&state),
+        in_force,
+    )?;
     let force = Arc::new(Force::open(root, Arc::clone(&state))?);
     let weighing = Weighing { force: Arc::clone(&force), probe, state: Arc::clone(&state) };
+    let guarding = Guarding { force: Arc::clone(&force), state: Arc::clone(&state), structure: served };
     let kills = kill::router(options.gateway.clone(), options.kill_key.clone(), Arc::clone(&force));
     let endpoints = http::router(Arc::clone(&state)).merge(kills);
     tokio::select! {
         () = greet(options.peers.as_deref(), &force, &state) => Ok(()),
         () = structure.run(objects.config) => Ok(()),
         () = weighing.run(objects.weights) => Ok(()),
+        () = guarding.run() => Ok(()),
         () = state.publish() => Ok(()),
         counted = follow(tail, &options.log_dir, supervisor, &state) => Ok(counted?),
         served = axum::serve(listener, endpoints) => served.map_err(AgentError::Http),

@@ -58,6 +58,8 @@ pub(super) struct Structure {
     supervisor: Supervisor,
     probe: Probe,
     state: Arc<State>,
+    /// Who else must know what is in force.
+    in_force: watch::Sender<Option<Arc<EdgeConfigSpec>>>,
     /// Before this, no reload.
     not_before: Instant,
 }
@@ -69,6 +71,7 @@ impl Structure {
         supervisor: Supervisor,
         probe: Probe,
         state: Arc<State>,
+        in_force: watch::Sender<Option<Arc<EdgeConfigSpec>>>,
     ) -> Result<Self, FileError> {
         let dir = root.join("nginx");
         fs::create_dir_all(&dir).map_err(fail("make", &dir))?;
@@ -76,7 +79,8 @@ impl Structure {
         let next = files::generations(&dir)?.last().unwrap_or(&0) + 1;
         let kept = Kept::load(root.join("state/config.json"))?;
         state.change(|s| s.seen.config = kept.seen());
-        Ok(Self { kept, dir, next, settings, supervisor, probe, state, not_before: Instant::now() })
+        let not_before = Instant::now();
+        Ok(Self { kept, dir, next, settings, supervisor, probe, state, in_force, not_before })
     }
 
     /// Applies what comes, for ever.
@@ -85,13 +89,18 @@ impl Structure {
         let mut wanted = self.kept.good();
         loop {
             let mut pause = IDLE;
-            if let Some(spec) = wanted.take()
-                && !self.answers(spec.revision).await
-                && let Err(StructureError::NotNow(why)) = self.apply(&spec).await
-            {
-                debug!(why, "not yet");
-                wanted = Some(spec);
-                pause = AGAIN;
+            if let Some(spec) = wanted.take() {
+                let applied =
+                    if self.answers(spec.revision).await { Ok(()) } else { self.apply(&spec).await };
+                match applied {
+                    Ok(()) => drop(self.in_force.send_replace(Some(spec))),
+                    Err(StructureError::NotNow(why)) => {
+                        debug!(why, "not yet");
+                        wanted = Some(spec);
+                        pause = AGAIN;
+                    }
+                    Err(StructureError::Refused(_)) => {}
+                }
             }
             self.look().await;
             tokio::select! {

@@ -17,7 +17,8 @@ use stomaton_crds::{
     conditions::{Reason, State, Summary},
     ids,
     v1alpha1::{
-        BackendRef, DroppedRoute, EdgeAuth, EdgeConfigSpec, EdgeRoute, Jwt, MigrationPlan, PlanRoute, Route,
+        BackendRef, DroppedRoute, EdgeAuth, EdgeConfigSpec, EdgeGuard, EdgeRoute, Guard, Jwt, MigrationPlan,
+        PlanRoute, Route,
     },
 };
 
@@ -155,6 +156,7 @@ impl<'a> Compiler<'a> {
         let target = claim.and_then(|claim| self.target(route, claim));
         let rewrite = claim.filter(|_| target.is_some()).and_then(|c| c.route.target.rewrite.clone());
         let salt = claim.filter(|_| target.is_some()).map(|c| ids::salt(&plan_uid, &route.name, epoch(c)));
+        let guards = claim.filter(|_| target.is_some()).map_or(&[][..], |c| &c.plan.spec.guards);
         Some(EdgeRoute {
             id: ids::route_id(&route.name, &route.matches, claim.map(|c| (&*plan_uid, &c.route.target))),
             name: route.name.clone(),
@@ -169,6 +171,7 @@ impl<'a> Compiler<'a> {
             target,
             target_rewrite: rewrite,
             salt,
+            guards: guards.iter().map(guard).collect(),
         })
     }
 
@@ -226,6 +229,13 @@ impl<'a> Compiler<'a> {
         self.problems.stuck |= unusable.stuck();
         self.problems.dropped.push(DroppedRoute { name: route.name.clone(), message });
     }
+}
+
+/// A guard of a plan in whole numbers. What an edge pod keeps is bounded, and so is how far back it can look.
+fn guard(Guard { min_bad, bad_permille, window, .. }: &Guard) -> EdgeGuard {
+    let window = std::time::Duration::from(*window).as_millis();
+    let window_millis = i64::try_from(window).unwrap_or(i64::MAX).clamp(1, 600_000);
+    EdgeGuard { min_bad: *min_bad, bad_permille: *bad_permille, window_millis }
 }
 
 /// The epoch that the plan's controller keeps for a route.
