@@ -30,6 +30,9 @@ pub struct Args {
     /// How many objects of a kind are reconciled at the same time.
     #[arg(long, env = "CONCURRENCY", default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
+    /// How long an edge pod may go without following a rollback before it is deleted.
+    #[arg(long, env = "EVICT_AFTER", default_value = "10s", value_name = "DURATION", value_parser = positive_duration)]
+    pub evict_after: Duration,
     /// Work only while leading, so that several operators can stand by for each other.
     #[arg(long, env = "LEADER_ELECT", requires = "lease_namespace")]
     pub leader_elect: bool,
@@ -101,6 +104,8 @@ pub struct Settings {
     pub resync: Duration,
     /// Passes of one kind at the same time.
     pub concurrency: u16,
+    /// How long an edge pod may go without following a rollback.
+    pub evict_after: Duration,
     /// Name of the operator's pod.
     pub pod: Option<String>,
     /// The election to win before anything is done; none: it works at once.
@@ -112,7 +117,7 @@ pub struct Settings {
 impl Args {
     /// The settings these arguments mean.
     pub fn into_settings(self) -> Settings {
-        let Self { edge_image, listen, namespace, log, resync, concurrency, .. } = self;
+        let Self { edge_image, listen, namespace, log, resync, concurrency, evict_after, .. } = self;
         let service_accounts = self.allowed_service_accounts;
         let (pod, uid, lease) = (self.pod_name, self.pod_uid, self.lease_duration);
         let lease_namespace = self.lease_namespace.filter(|_| self.leader_elect);
@@ -122,7 +127,18 @@ impl Args {
             lease,
         });
         let log = log.to_string();
-        Settings { edge_image, listen, namespace, log, resync, concurrency, pod, election, service_accounts }
+        Settings {
+            edge_image,
+            listen,
+            namespace,
+            log,
+            resync,
+            concurrency,
+            evict_after,
+            pod,
+            election,
+            service_accounts,
+        }
     }
 }
 
@@ -145,6 +161,7 @@ impl Default for Settings {
             log: "info".into(),
             resync: Duration::from_secs(30 * 60),
             concurrency: 8,
+            evict_after: Duration::from_secs(10),
             pod: None,
             election: None,
             service_accounts: ServiceAccounts::default(),

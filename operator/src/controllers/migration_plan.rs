@@ -5,6 +5,7 @@
 //! adopted from the edge like any other write.
 
 pub mod conditions;
+pub mod evict;
 pub mod gather;
 pub mod machine;
 
@@ -104,8 +105,9 @@ impl Reconcile for MigrationPlan {
         }
         let moved = effect.is_some() || !same_but_evidence(&old, &next);
         let wake = machine::wake(&routes, &plan.spec.rollback, &next, now);
+        let gone = evict::evict(ctx, &plan, &gateway_of(&plan), &routes, &next, &observed.view).await;
         record(ctx, shared, &plan, &routes, next, now).await?;
-        Ok(if moved { Some(SOON) } else { wake })
+        Ok(if moved { Some(SOON) } else { wake.into_iter().chain(gone).min() })
     }
 }
 

@@ -104,7 +104,7 @@ fn seen(pod: &Pod, http: &reqwest::Client, edges: &Arc<Edges>, streams: &mut Str
     let ready = status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
     edges.pod_seen(&id.0, &id.1, ready, pod.metadata.deletion_timestamp.is_some());
     let at = agent_at(&ip);
-    edges.pod_is_at(&id.0, &id.1, &at);
+    edges.pod_is_at(&id.0, &id.1, &at, pod.uid());
     if streams.get(&id).is_some_and(|(address, _)| *address == at) {
         return;
     }

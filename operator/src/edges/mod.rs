@@ -158,6 +158,7 @@ struct Pod {
     terminating: bool,
     /// Where its agent answers.
     at: String,
+    uid: Option<String>,
     state: Option<(EdgeState, Instant)>,
     /// Whether the last word on this pod was that it is silent.
     silent: bool,
@@ -262,11 +263,17 @@ impl Edges {
         }
     }
 
-    /// Where the agent of a pod answers.
-    fn pod_is_at(&self, gateway: &Key, name: &str, at: &str) {
+    /// Where the agent of a pod answers, and which pod of that name it is.
+    fn pod_is_at(&self, gateway: &Key, name: &str, at: &str, uid: Option<String>) {
         if let Some(pod) = self.lock().get_mut(gateway).and_then(|edge| edge.pods.get_mut(name)) {
             at.clone_into(&mut pod.at);
+            pod.uid = uid;
         }
+    }
+
+    /// Which pod of that name it is.
+    pub fn uid(&self, gateway: &Key, name: &str) -> Option<String> {
+        self.lock().get(gateway)?.pods.get(name)?.uid.clone()
     }
 
     /// Whether the pod is still there, and there.
@@ -336,10 +343,12 @@ impl Edges {
             if edge.breached.contains_key(route_id) {
                 continue;
             }
-            let counted =
-                || armed.guards.iter().find_map(|g| edge.tally.breach(route_id, g, armed.from, now));
-            let found = reported(&edge.pods, route_id, armed, now);
-            if let Some((attempt, breach)) = found.or_else(|| Some((armed.attempt, counted()?))) {
+            let told = reported(&edge.pods, route_id, armed, now);
+            let is_later = told.as_ref().is_some_and(|(attempt, _)| *attempt > armed.attempt);
+            // Of the same attempt, what all pods have counted says more than what one of them did about it.
+            let mut guards = armed.guards.iter().filter(|_| !is_later);
+            let counted = guards.find_map(|g| edge.tally.breach(route_id, g, armed.from, now));
+            if let Some((attempt, breach)) = counted.map(|breach| (armed.attempt, breach)).or(told) {
                 edge.breached.insert(route_id.clone(), (attempt, breach.clone()));
                 let alarm = Alarm {
                     gateway: gateway.clone(),

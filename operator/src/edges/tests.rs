@@ -136,7 +136,7 @@ fn every_pod_whose_nginx_may_run_is_told_to_take_a_route_back() {
     let (edges, _alarms) = Edges::new();
     for (pod, ready, terminating) in [("p1", true, false), ("p2", false, false), ("p3", false, true)] {
         edges.pod_seen(&gateway(), pod, ready, terminating);
-        edges.pod_is_at(&gateway(), pod, &format!("http://{pod}"));
+        edges.pod_is_at(&gateway(), pod, &format!("http://{pod}"), None);
         edges.state_received(&gateway(), pod, line(7, 0));
     }
     assert_eq!(edges.order(&gateway(), "r", 2), None, "without a key");

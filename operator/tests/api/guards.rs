@@ -1,7 +1,7 @@
 //! Rollbacks that the edge begins, and rollbacks without an API server.
 
 use crate::world::{World, ramp, runtime};
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use std::time::Duration;
@@ -67,6 +67,32 @@ fn a_route_comes_back_while_the_api_server_is_away() {
                 if none { Ok(()) } else { Err("one still holds it".to_owned()) }
             })
             .await;
+    });
+}
+
+#[test]
+fn an_edge_pod_that_does_not_follow_a_rollback_is_named_and_then_deleted() {
+    runtime().block_on(async {
+        let world = World::new().await;
+        let id = at_a_quarter(&world).await;
+        let (pods, name) = (world.api::<Pod>(), world.agents[0].pod());
+        world.agents[0].freeze(true);
+        world.agents[1].count(&id, 10, 10);
+        let named = world
+            .route("shop", "content", "the pod's name", |r| {
+                r.phase == Phase::RollingBack && r.waits_for.ends_with(&name)
+            })
+            .await;
+        assert_eq!(named.weights.desired, 0);
+        world
+            .eventually("end of the pod", async || {
+                let found = pods.get_opt(&name).await.unwrap();
+                let gone = found.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some());
+                if gone { Ok(()) } else { Err(name.clone()) }
+            })
+            .await;
+        assert!(pods.get_opt(&world.agents[1].pod()).await.unwrap().is_some(), "who follows stays");
+        world.route("shop", "content", "rollback", |r| r.phase == Phase::RolledBack || r.attempt == 2).await;
     });
 }
 

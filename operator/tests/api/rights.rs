@@ -14,7 +14,7 @@ use k8s_openapi::api::{
     apps::v1::Deployment,
     authorization::v1::SubjectAccessReview,
     autoscaling::v2::HorizontalPodAutoscaler,
-    core::v1::{PersistentVolumeClaim, Secret, Service, ServiceAccount},
+    core::v1::{PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
     rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding},
@@ -201,6 +201,22 @@ async fn exercise(world: &mut World) {
         world.agents[0].freeze(false);
     }
     gateway_is(world, "AsSpecified").await;
+
+    // An edge pod that does not follow a rollback is deleted.
+    let id = world.compiled("content").await;
+    world.agents[1].freeze(true);
+    world.answers(&id, 20, 20);
+    let (pods, name) = (world.api::<Pod>(), world.agents[1].pod());
+    world
+        .eventually("end of the edge pod", async || {
+            let found = pods.get_opt(&name).await.unwrap();
+            if found.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some()) {
+                Ok(())
+            } else {
+                Err(name.clone())
+            }
+        })
+        .await;
 }
 
 #[test]

@@ -350,6 +350,7 @@ impl World {
         Settings {
             namespace: (!self.everywhere).then(|| self.namespace.clone()),
             resync: self.resync,
+            evict_after: Duration::from_secs(2),
             ..Settings::default()
         }
     }
@@ -669,6 +670,11 @@ impl Agent {
         service.requests += requests;
         service.bad += bad;
         self.shared.news.notify_waiters();
+    }
+
+    /// Name of the pod.
+    pub fn pod(&self) -> String {
+        self.shared.state.lock().unwrap().pod.clone()
     }
 
     /// The pod takes `attempt` of a route back by itself.

@@ -1,7 +1,7 @@
 //! Collects what is known about a plan's routes from caches and edge pods (no API calls of its own). Takes the plan;
 //! gives [`Observed`], which owns everything the pure steps need.
 
-use super::machine::Route;
+use super::{evict, machine::Route};
 use crate::{
     edges::{EdgeView, Edges, Key, tally::Breach},
     watch::Guarded,
@@ -73,6 +73,7 @@ struct RouteFacts {
     safe_ready: bool,
     counted: Sides,
     breach: Option<(i32, Breach)>,
+    behind: Vec<String>,
 }
 
 impl Observed {
@@ -101,6 +102,7 @@ impl Observed {
                 safe_ready: facts.safe_ready,
                 counted: facts.counted,
                 breach: facts.breach.clone(),
+                behind: facts.behind.clone(),
             })
         };
         plan.spec.routes.iter().zip(&self.routes).filter_map(of).collect()
@@ -139,6 +141,13 @@ struct Around<'a> {
     config: Option<&'a EdgeConfig>,
 }
 
+/// Edge pods that do not do what the route's last weights say.
+fn behind(id: Option<&str>, status: Option<&RouteStatus>, observed: &Observed) -> Vec<String> {
+    let (Some(id), Some(status)) = (id, status) else { return Vec::new() };
+    let lagging = observed.view.pods.iter().filter(|pod| !evict::follows(pod, id, status));
+    lagging.map(|pod| pod.name.clone()).collect()
+}
+
 impl Around<'_> {
     fn facts(&self, route: &PlanRoute, observed: &Observed) -> RouteFacts {
         let uid = self.plan.uid().unwrap_or_default();
@@ -158,6 +167,7 @@ impl Around<'_> {
             safe_ready: safe.is_some_and(|s| self.ready(&s.name)),
             counted: self.counted(id.as_deref(), status, observed),
             breach: id.as_ref().and_then(|id| self.edges.breach(self.key, id)),
+            behind: behind(id.as_deref(), status, observed),
             id,
         }
     }

@@ -64,6 +64,8 @@ pub struct Route<'a> {
     pub counted: Sides,
     /// The last breach of a guard, with the attempt it belongs to.
     pub breach: Option<(i32, Breach)>,
+    /// Edge pods that do not do what was written last.
+    pub behind: Vec<String>,
 }
 
 /// The one thing to do: make EdgeWeights say `weights` of the route.
@@ -310,7 +312,7 @@ impl Pass<'_, '_> {
 
     fn rolling_back(&mut self, status: &mut RouteStatus) {
         if !self.is_acknowledged(status) {
-            status.waits_for = "every edge pod to acknowledge the rollback".to_owned();
+            status.waits_for = stragglers(&self.route.behind);
             return;
         }
         self.record_acknowledgement(status);
@@ -429,6 +431,16 @@ impl Pass<'_, '_> {
     }
 }
 
+/// Who has not acknowledged a rollback, as far as that is known.
+fn stragglers(behind: &[String]) -> String {
+    let named = behind.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match behind.len() {
+        0 => "every edge pod to acknowledge the rollback".to_owned(),
+        1..=3 => format!("edge pods to follow the rollback: {named}"),
+        all => format!("edge pods to follow the rollback: {named} and {} more", all - 3),
+    }
+}
+
 fn describe(breach: &Breach) -> String {
     let Breach { guard, bad, requests, over_ms, reported_by, .. } = breach;
     match reported_by {
@@ -459,4 +471,4 @@ fn observed(Sides { service: Counts { requests, .. }, monolith }: Sides) -> Opti
 
 #[cfg(test)]
 #[path = "machine_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -9,7 +9,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).unwrap()
 }
 
-fn profile(permilles: &[i32], hold: u64) -> Profile {
+pub fn profile(permilles: &[i32], hold: u64) -> Profile {
     let ramp =
         permilles.iter().map(|&permille| RampStep { permille, min_hold: Duration::from_secs(hold).into() });
     Profile { name: "p".into(), ramp: ramp.collect(), min_requests: 20 }
@@ -20,7 +20,7 @@ fn rollback(cooldown: u64, max_attempts: i32) -> Rollback {
 }
 
 /// A route of which everything is as it should be.
-fn route(profile: &Profile) -> Route<'_> {
+pub fn route(profile: &Profile) -> Route<'_> {
     Route {
         name: "content",
         id: Some("0123456789abcdef".into()),
@@ -34,6 +34,7 @@ fn route(profile: &Profile) -> Route<'_> {
         safe_ready: true,
         counted: Sides::default(),
         breach: None,
+        behind: Vec::new(),
     }
 }
 
@@ -191,6 +192,20 @@ fn a_breach_is_answered_in_the_same_pass_whatever_else_is_the_matter() {
     assert_eq!(world.at_edge(), 0);
     assert_eq!(world.status().phase, Phase::RollingBack);
     assert!(world.state.history.last().unwrap().message.contains("5 of 9"));
+}
+
+#[test]
+fn who_does_not_follow_a_rollback_is_named() {
+    let mut world = World::new(&[50, 1000]);
+    world.settle();
+    world.pass(|r| r.breach = breach(1));
+    let mut waits_for = |behind: &[&str]| {
+        world.pass(|r| r.behind = behind.iter().map(|pod| (*pod).to_owned()).collect());
+        world.status().waits_for.clone()
+    };
+    assert_eq!(waits_for(&["a", "b"]), "edge pods to follow the rollback: a, b");
+    assert_eq!(waits_for(&["a", "b", "c", "d", "e"]), "edge pods to follow the rollback: a, b, c and 2 more");
+    assert_eq!(waits_for(&[]), "every edge pod to acknowledge the rollback");
 }
 
 #[test]
