@@ -35,6 +35,8 @@ struct Inner {
     weights: Weights,
     /// What is on disk may not be what it should be.
     due: bool,
+    /// The last switch failed, and that was said.
+    failed: bool,
     /// There may be generations that nobody needs any more.
     untidy: bool,
 }
@@ -52,7 +54,8 @@ impl Force {
             latches.meet(spec);
         }
         state.change(|s| s.seen.weights = kept.seen());
-        let mut inner = Inner { kept, spec, latches, latches_file, weights, due: true, untidy: false };
+        let mut inner =
+            Inner { kept, spec, latches, latches_file, weights, due: true, failed: false, untidy: false };
         inner.switch(&state);
         Ok(Self { inner: Mutex::new(inner), state })
     }
@@ -157,10 +160,13 @@ impl Inner {
                 Ok(ignored) => warn!(revision, ?ignored, "weights switched, some ignored"),
                 Err(error) => {
                     let why = format!("revision {revision}: {error}");
+                    self.failed = true;
                     return state.refuse(Object::EdgeWeights, Some(&why));
                 }
             }
-            state.refuse(Object::EdgeWeights, None);
+            if std::mem::take(&mut self.failed) {
+                state.refuse(Object::EdgeWeights, None);
+            }
             self.untidy = true;
         }
         self.due = false;

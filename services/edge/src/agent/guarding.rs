@@ -31,8 +31,6 @@ const TRIES: u32 = 3;
 const APART: Duration = Duration::from_millis(100);
 /// A service that does not say a byte to two requests in turn, for so long each, hangs.
 const MUTE_FOR: Duration = Duration::from_secs(1);
-/// What was looked at and not found to be so is not looked at again for this long.
-const REST: Duration = Duration::from_secs(1);
 
 /// The newest structure that is in force.
 pub(super) type InForce = watch::Receiver<Option<Arc<EdgeConfigSpec>>>;
@@ -42,6 +40,12 @@ pub(super) struct Guarding {
     pub(super) force: Arc<Force>,
     pub(super) state: Arc<State>,
     pub(super) structure: InForce,
+}
+
+/// For how long what was looked at and not found to be so is not looked at again. Users who do not ask equally often
+/// can make a service look silent for ever, and it must not be asked all the time.
+fn rest_of(why: Why) -> Duration {
+    Duration::from_secs(if why == Why::MissingAnswers { 10 } else { 1 })
 }
 
 /// A finding that is being looked into, or was and was not so.
@@ -77,7 +81,8 @@ impl Guarding {
                     if is_so {
                         self.latch(finding);
                     } else {
-                        rest.insert(doubt, Instant::now() + REST);
+                        let rested = Instant::now() + rest_of(doubt.1);
+                        rest.insert(doubt, rested);
                     }
                 }
                 () = self.state.counted() => {}

@@ -4,7 +4,7 @@
 //! | guard | found when |
 //! |---|---|
 //! | `BadShare` | a guard of the plan trips, by the rule that the operator has too |
-//! | `NoEndpoints` | every answer of the service was bad lately, and they were at least two |
+//! | `NoEndpoints` | the last answers of the service were bad, at least two in turn |
 //! | `MissingAnswers` | far fewer answers are of the service than its weight says, or there were some and now are none |
 //!
 //! The first is certain. The other two are suspicions: a service that nobody asks gives no answers either, and weights
@@ -19,8 +19,8 @@ use stomaton_crds::v1alpha1::{EdgeGuard, RouteWeights};
 const GRAIN: i64 = 20_000;
 /// How far back answers are looked at, at most.
 const MOST: i64 = 600_000_000;
-/// Over which a service has to be bad throughout to be taken for gone.
-const GONE: Terms = Terms { min_bad: 2, bad_permille: 1000, window_micros: 2_000_000 };
+/// The last answers, when none of them was good, of a service that may be gone.
+const GONE: Terms = Terms { min_bad: 2, bad_permille: 1000, window_micros: 10_000_000 };
 /// Over which answers have to be missing.
 const SILENCE: i64 = 5_000_000;
 /// Answers that should have come meanwhile, at least.
@@ -140,18 +140,10 @@ impl Watched {
         let bad = || armed.guards.iter().find_map(|guard| trip(guard.into()));
         let found = None
             .or_else(|| bad().map(|counted| (Why::BadShare, counted)))
-            .or_else(|| self.gone(now).map(|counted| (Why::NoEndpoints, counted)))
+            .or_else(|| trip(GONE).map(|counted| (Why::NoEndpoints, counted)))
             .or_else(|| self.missing(now).map(|counted| (Why::MissingAnswers, counted)));
         let (why, counted) = found?;
         Some(Finding { route: armed.route.to_owned(), attempt: self.attempt, why, counted })
-    }
-
-    /// Every answer of the last moments was bad.
-    fn gone(&self, now: i64) -> Option<Stretch> {
-        let last = self.recent.iter().rev().map(|came| came.answers);
-        let lately: Vec<Answers> = last.take_while(|came| now - came.at <= GONE.window_micros).collect();
-        let all_bad = lately.iter().all(|came| came.bad == came.requests);
-        GONE.trip(lately, now).filter(|_| all_bad)
     }
 
     /// Answers of the service are missing, by its weight among those that came, or by what it gave before.

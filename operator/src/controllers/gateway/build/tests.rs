@@ -8,7 +8,7 @@ use stomaton_crds::{
     conditions::{Reason, State},
     edge_state::{Applied, EdgeState},
     ids,
-    v1alpha1::{BackendRef, EdgeRoute, Gateway, MigrationPlan},
+    v1alpha1::{BackendRef, EdgeGuard, EdgeRoute, Gateway, MigrationPlan},
 };
 
 /// A Gateway with the monolith `mono` behind it and these routes.
@@ -216,6 +216,36 @@ fn a_route_is_compiled_whole() {
 }
 
 #[test]
+fn the_key_of_kills_is_for_agents_only_and_stays_the_same() {
+    let gateway = gateway(json!([]));
+    let key = stomaton_crds::kill::Key::new([7; 32]);
+    let mut found = gathered(vec![service("mono", 1, &[8000])], vec![]);
+    let (without, _) = build(&validate(&gateway).unwrap(), &found, "edge:1");
+    assert_eq!(without.kill_key, None, "where the operator may not have Secrets");
+    found.kill_key = Some(key.clone());
+    let (prepared, _) = build(&validate(&gateway).unwrap(), &found, "edge:1");
+    let secret = prepared.kill_key.unwrap();
+    assert_eq!(secret.metadata.name.as_deref(), Some("edge-kill"));
+    assert_eq!(kill::key_of(&secret), Some(key));
+    assert_eq!(without.deployment, prepared.deployment, "pods are the same, and wait for no Secret");
+
+    let pod = prepared.deployment.spec.unwrap().template.spec.unwrap();
+    let volume = pod.volumes.unwrap().into_iter().find(|v| v.name == "kill").unwrap().secret.unwrap();
+    assert_eq!((volume.secret_name.as_deref(), volume.optional), (Some("edge-kill"), Some(true)));
+    let mounted = |c: &k8s_openapi::api::core::v1::Container| {
+        c.volume_mounts.iter().flatten().any(|m| m.name == "kill" && m.read_only == Some(true))
+    };
+    assert_eq!(pod.containers.iter().map(mounted).collect::<Vec<_>>(), [false, true]);
+
+    let agents = prepared.agents.spec.unwrap();
+    assert_eq!(
+        (agents.cluster_ip.as_deref(), agents.publish_not_ready_addresses),
+        (Some("None"), Some(true))
+    );
+    assert_eq!(agents.selector, prepared.service.spec.unwrap().selector);
+}
+
+#[test]
 fn a_route_that_two_plans_want_belongs_to_the_older() {
     let gateway = gateway(json!([{"name": "a", "match": {"pathPrefix": "/a"}}]));
     let services = vec![service("mono", 1, &[1]), service("old", 2, &[2]), service("new", 3, &[3])];
@@ -230,7 +260,7 @@ fn a_target_that_is_not_there_leaves_the_route_on_its_safe_side_as_the_same_rout
     let plans = || vec![plan("shop", &[("a", "content")])];
     let (without, problems) = compiled(&gateway, &gathered(vec![service("mono", 1, &[8000])], plans()));
     assert_eq!(sides(&without, "a"), ("10.0.0.1:8000", None));
-    assert_eq!(route(&without, "a").salt, None);
+    assert_eq!((route(&without, "a").salt.as_ref(), route(&without, "a").guards.len()), (None, 0));
     let message = "target of MigrationPlan shop: there is no Service content: create it, or name another one; \
                    until then the safe side answers";
     assert_eq!(messages(&problems), [("a", message)]);
@@ -238,6 +268,8 @@ fn a_target_that_is_not_there_leaves_the_route_on_its_safe_side_as_the_same_rout
     let both = vec![service("mono", 1, &[8000]), service("content", 2, &[80])];
     let (with, _) = compiled(&gateway, &gathered(both, plans()));
     assert_eq!(route(&with, "a").id, route(&without, "a").id);
+    let guard = EdgeGuard { min_bad: 5, bad_permille: 200, window_millis: 10_000 };
+    assert_eq!(route(&with, "a").guards, [guard], "what the plan says by default");
 }
 
 #[test]
