@@ -30,8 +30,8 @@ pub struct Args {
     /// How many objects of a kind are reconciled at the same time.
     #[arg(long, env = "CONCURRENCY", default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
-    /// How long an edge pod may go without following a rollback before it is deleted.
-    #[arg(long, env = "EVICT_AFTER", default_value = "10s", value_name = "DURATION", value_parser = positive_duration)]
+    /// How long an edge pod may go without following a rollback before it is deleted. A pod is silent after 3 s.
+    #[arg(long, env = "EVICT_AFTER", default_value = "5s", value_name = "DURATION", value_parser = positive_duration)]
     pub evict_after: Duration,
     /// Work only while leading, so that several operators can stand by for each other.
     #[arg(long, env = "LEADER_ELECT", requires = "lease_namespace")]
@@ -161,7 +161,7 @@ impl Default for Settings {
             log: "info".into(),
             resync: Duration::from_secs(30 * 60),
             concurrency: 8,
-            evict_after: Duration::from_secs(10),
+            evict_after: Duration::from_secs(5),
             pod: None,
             election: None,
             service_accounts: ServiceAccounts::default(),

@@ -43,6 +43,27 @@ fn what_an_edge_pod_takes_back_by_itself_is_taken_back_everywhere() {
 }
 
 #[test]
+fn an_operator_that_starts_adopts_what_edge_pods_took_back_meanwhile() {
+    runtime().block_on(async {
+        let mut world = World::new().await;
+        let id = at_a_quarter(&world).await;
+        world.kill_operator().await;
+        world.agents[0].latch(&id, 1, Why::NoEndpoints);
+        assert!(!world.weights().await.unwrap().spec.routes[&id].latched, "nobody is there to write it");
+        world.start_operator().await;
+        world
+            .eventually("latched weights", async || {
+                let weights = world.weights().await.unwrap().spec;
+                if weights.routes[&id].latched { Ok(()) } else { Err(format!("{weights:?}")) }
+            })
+            .await;
+        world.route("shop", "content", "rollback", |r| r.phase == Phase::RolledBack).await;
+        let history = world.api::<MigrationPlan>().get("shop").await.unwrap().status.unwrap().history;
+        assert!(history.iter().any(|t| t.message.contains("took it back: NoEndpoints")), "{history:#?}");
+    });
+}
+
+#[test]
 fn a_route_comes_back_while_the_api_server_is_away() {
     runtime().block_on(async {
         let mut world = World::alone().await;
