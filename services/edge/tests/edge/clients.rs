@@ -51,6 +51,10 @@ async fn a_trusted_hop_says_who_the_client_is() {
     assert_eq!(pod.get("/inner", &spoofed).await.status, 403);
     let six = pod.get("/inner", &[("x-forwarded-for", "2001:db8::7"), ("x-forwarded-proto", "gopher")]).await;
     assert_told(&six, &[("x-real-ip", "2001:db8::7"), ("forwarded", "for=\"[2001:db8::7]\";proto=http")]);
+    // What a hop says goes into the log, and whatever it is, the line can be read.
+    assert_eq!(pod.get("/", &[("x-correlation-id", r#"a"},{"b\"#)]).await.status, 200);
+    let state = pod.until(|state| state.lines + state.gaps == 5).await;
+    assert_eq!(state.gaps, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,8 +8,11 @@ use stomaton_crds::v1alpha1::{
     TrustedProxies,
 };
 
+/// A name, and an object.
+pub type Fixture = (&'static str, EdgeConfigSpec);
+
 /// All of them.
-pub fn all() -> Vec<(&'static str, EdgeConfigSpec)> {
+pub fn all() -> Vec<Fixture> {
     vec![
         ("bare", spec(vec![])),
         ("choices", spec(choices())),
@@ -27,6 +30,25 @@ pub fn all() -> Vec<(&'static str, EdgeConfigSpec)> {
         ("extremes", extremes()),
         ("everything", everything()),
     ]
+}
+
+/// As many routes as there may be, each with everything of its own that NGINX keeps a table or a zone for.
+pub fn most_routes() -> EdgeConfigSpec {
+    let route = |number: u64| {
+        let mut route = EdgeRoute {
+            hosts: vec![format!("h{number}.example")],
+            headers: vec![HeaderMatch { name: format!("x-{number}"), value: number.to_string() }],
+            target_rewrite: Some(format!("/v2/{number}")),
+            ..moving(number, &format!("/api/v1/{number}"))
+        };
+        route.handling.total = Some(EdgeRate { per_minute: 60, burst: 10 });
+        route.handling.auth = Some(OnOutage::FailClosed);
+        route.handling.web_socket = true;
+        let allow_origins = vec![format!("https://o{number}.example")];
+        route.handling.cors = Some(Cors { allow_origins, ..Cors::default() });
+        route
+    };
+    EdgeConfigSpec { routes: (1..=1000).map(route).collect(), ..everything() }
 }
 
 fn spec(routes: Vec<EdgeRoute>) -> EdgeConfigSpec {

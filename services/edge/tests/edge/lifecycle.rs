@@ -19,7 +19,7 @@ async fn a_pod_is_ready_when_a_configuration_is_in_force() {
     pod.give_config(config(4, &[("m", &m), ("s", &s)], vec![moving(1, "/a")]));
     pod.until(|state| state.applied.config == 4).await;
     assert_eq!(pod.ask("/readyz").await.status, 200);
-    assert_eq!(pod.status().await.workers.len(), 2);
+    pod.workers().await;
     assert_eq!(pod.get("/a", &[]).await.status, 200);
     pod.until(|state| state.lines == 1).await;
     let once = pod.ask("/v1/state?once=true").await;
@@ -139,11 +139,11 @@ async fn the_supervisor_says_why_it_cannot() {
     assert!(refusal(Verb::Reload).await.contains("no_such_directive"));
     println!("a refused reload was noticed after {:?}", begun.elapsed());
     fs::write(&file, good).unwrap();
-    let before = pod.status().await.workers;
+    let before = pod.workers().await;
     let after = pod.supervisor.ask(Verb::Reload).await.unwrap();
     println!("reload took {} us", after.took_micros);
-    assert_eq!(after.workers.len(), 2);
     assert!(after.workers.iter().all(|pid| !before.contains(pid)));
+    assert!(pod.workers().await.iter().all(|pid| !before.contains(pid)));
     assert_eq!(pod.get("/a", &[]).await.status, 200);
 }
 
@@ -161,7 +161,7 @@ async fn a_reload_in_the_first_moment_does_not_end_nginx() {
             done => break done,
         }
     };
-    assert_eq!(reloaded.unwrap().workers.len(), 2);
+    reloaded.unwrap();
     pod.until(|state| state.applied.config == 1).await;
     assert_eq!(pod.get("/a", &[]).await.status, 200);
 }
@@ -193,7 +193,7 @@ async fn the_supervisor_ends_with_nginx_and_leaves_no_worker() {
     let mut pod = Pod::start(ROTATE_AT).await;
     pod.give_config(config(1, &[("m", &m), ("s", &s)], vec![moving(1, "/a")]));
     pod.until(|state| state.applied.config == 1).await;
-    let workers = pod.status().await.workers;
+    let workers = pod.workers().await;
     let stat = fs::read_to_string(format!("/proc/{}/stat", workers[0])).unwrap();
     let master: i32 = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().parse().unwrap();
     let pid = rustix::process::Pid::from_raw(master).unwrap();

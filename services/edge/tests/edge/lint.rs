@@ -1,6 +1,6 @@
 //! What others say of everything that is rendered: NGINX itself, crossplane and gixy. `make tools` fetches them.
 
-use crate::fixtures;
+use crate::fixtures::{self, Fixture};
 use crate::support::{cache, nginx};
 use serde::Deserialize;
 use std::fs;
@@ -32,8 +32,8 @@ const ON_PURPOSE: [(&str, &str); 6] = [
     ("hsts_header", "browsers are told to insist on HTTPS where the Gateway says so"),
 ];
 
-/// All fixtures as `version` gets them, in files of `dir`.
-fn write(dir: &Path, version: Version) -> Vec<PathBuf> {
+/// `fixtures` as `version` gets them, in files of `dir`.
+fn write(fixtures: Vec<Fixture>, dir: &Path, version: Version) -> Vec<PathBuf> {
     fs::create_dir_all(dir).unwrap();
     let settings = Settings {
         pod: PodName::parse("edge-0").unwrap(),
@@ -46,7 +46,7 @@ fn write(dir: &Path, version: Version) -> Vec<PathBuf> {
         weights_dir: dir.join("weights"),
         log_dir: dir.to_owned(),
     };
-    let written = fixtures::all().into_iter().map(|(name, spec)| {
+    let written = fixtures.into_iter().map(|(name, spec)| {
         let rendered = render(&spec, &settings).unwrap();
         assert_eq!(rendered.dropped, [], "{name}");
         let path = dir.join(format!("{name}.conf"));
@@ -56,10 +56,11 @@ fn write(dir: &Path, version: Version) -> Vec<PathBuf> {
     written.collect()
 }
 
-/// The same for all versions. The files stay, for whoever wants to look.
+/// All fixtures for all versions. The files stay, for whoever wants to look.
 fn written(name: &str) -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    VERSIONS.iter().flat_map(|version| write(&dir.join(format!("nginx-{version}")), *version)).collect()
+    let of = |version: &Version| write(fixtures::all(), &dir.join(format!("nginx-{version}")), *version);
+    VERSIONS.iter().flat_map(of).collect()
 }
 
 /// Runs a module of Python that `make tools` has fetched.
@@ -76,7 +77,8 @@ fn nginx_takes_all_of_it() {
     let said = String::from_utf8(said).unwrap();
     let version = said.rsplit('/').next().unwrap().split_whitespace().next().unwrap().parse().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    for path in write(dir.path(), version) {
+    let most = ("most-routes", fixtures::most_routes());
+    for path in write([fixtures::all(), vec![most]].concat(), dir.path(), version) {
         let mut test = Command::new(nginx());
         test.args(["-t", "-q", "-e", "stderr", "-p"]).arg(dir.path()).arg("-c").arg(&path);
         let Output { status, stderr, .. } = test.output().unwrap();

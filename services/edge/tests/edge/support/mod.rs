@@ -197,6 +197,19 @@ impl Pod {
         self.supervisor.ask(Verb::Status).await.unwrap()
     }
 
+    /// Both workers, once there are two: NGINX answers when the first one does, and the other may have just been forked.
+    pub async fn workers(&self) -> Vec<i32> {
+        let begun = std::time::Instant::now();
+        loop {
+            let workers = self.status().await.workers;
+            if workers.len() == 2 {
+                return workers;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{workers:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// As the kubelet does.
     pub fn terminate(&self) {
         terminate(&self.process);
