@@ -4,20 +4,26 @@
 //! - [`config`]: the structure of the edge
 //! - [`handling`]: how requests of a route are handled
 //! - [`pods`]: the edge pods
+//! - [`scaling`]: how many there are
 //! - [`access`]: how the edge is reached, and what its agent may read
 
 mod access;
 mod config;
 pub(super) mod handling;
 mod pods;
+mod scaling;
 
 use super::{Problems, gather::Gathered, names, validate::Valid};
+use crate::controllers::workload::{name, scaling::Replicas};
 use k8s_openapi::api::{
     apps::v1::Deployment,
+    autoscaling::v2::HorizontalPodAutoscaler,
     core::v1::{Service, ServiceAccount},
+    policy::v1::PodDisruptionBudget,
     rbac::v1::{Role, RoleBinding},
 };
 use kube::api::ObjectMeta;
+use std::collections::BTreeSet;
 use stomaton_crds::v1alpha1::{EdgeConfig, EdgeConfigSpec};
 
 /// Children as they should be; nothing is known of how they are, but for the structure's predecessor.
@@ -31,10 +37,23 @@ pub struct Prepared {
     pub binding: RoleBinding,
     /// How users reach the edge.
     pub service: Service,
-    /// The edge pods.
+    /// The edge pods. How many there are is not its to say.
     pub deployment: Deployment,
+    /// Who decides how many there are.
+    pub replicas: Replicas,
+    /// By what, if they are scaled by load.
+    pub autoscaler: Option<HorizontalPodAutoscaler>,
+    /// What a drain may take away.
+    pub budget: Option<PodDisruptionBudget>,
     /// The structure; none while the default backend was never there.
     pub config: Option<Structure>,
+}
+
+impl Prepared {
+    /// The children that come and go with the spec, those that stay, by kind and name.
+    pub fn optional(&self) -> BTreeSet<(String, String)> {
+        [self.autoscaler.as_ref().map(name), self.budget.as_ref().map(name)].into_iter().flatten().collect()
+    }
 }
 
 /// The structure and what is there of it.
@@ -50,6 +69,7 @@ pub struct Structure {
 pub fn build(valid: &Valid<'_>, gathered: &Gathered, edge_image: &str) -> (Prepared, Problems) {
     let name = &valid.family.owner.name;
     let (content, problems) = config::compile(valid, gathered);
+    let (replicas, autoscaler) = scaling::replicas(valid);
     let config =
         content.map(|content| structure(content, valid.family.child(&names::edge_config(name)), gathered));
     let prepared = Prepared {
@@ -58,6 +78,9 @@ pub fn build(valid: &Valid<'_>, gathered: &Gathered, edge_image: &str) -> (Prepa
         binding: access::binding(valid),
         service: access::service(valid),
         deployment: pods::deployment(valid, edge_image),
+        replicas,
+        autoscaler,
+        budget: scaling::budget(valid),
         config,
     };
     (prepared, problems)
