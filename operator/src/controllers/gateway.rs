@@ -12,7 +12,12 @@ use super::{
     Reconcile, Stop, of_label,
     workload::children::{self as known, Children, Kind, Part},
 };
-use crate::{api, apply as children, context::Context, edges::Key, status, watch};
+use crate::{
+    api, apply as children,
+    context::Context,
+    edges::{Key, ready::LATELY},
+    status, watch,
+};
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -87,8 +92,8 @@ fn optional() -> Vec<Kind> {
     vec![Kind::of::<HorizontalPodAutoscaler>(Part::Acting), Kind::of::<PodDisruptionBudget>(Part::Acting)]
 }
 
-/// How often a Gateway looks whether what another one had claimed is free.
-const AGAIN: Duration = Duration::from_secs(30);
+/// How often a Gateway looks whether what another one had claimed is free, and whether pods that went stay away.
+const AGAIN: Duration = LATELY;
 
 impl Reconcile for Gateway {
     type Error = Error;
@@ -115,8 +120,13 @@ impl Reconcile for Gateway {
         }
         match outcome {
             Outcome::Failed(error) => Err(error),
-            Outcome::Applied { problems, .. } if problems.conflicted => Ok(Some(AGAIN)),
-            Outcome::Applied { .. } | Outcome::Refused(_) => Ok(None),
+            Outcome::Applied { applied, problems } => {
+                let ready = ctx.edges.ready(&Key::from_obj(self)).now;
+                // Nothing fires when fewer pods have been ready for long enough.
+                let waits = applied.limits.is_some_and(|limits| limits.shared_by != ready);
+                Ok((problems.conflicted || waits).then_some(AGAIN))
+            }
+            Outcome::Refused(_) => Ok(None),
         }
     }
 }

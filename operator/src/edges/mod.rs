@@ -1,6 +1,7 @@
 //! What the operator knows of every edge pod, from a state stream it holds to each of them.
 //!
 //! - [`follow`] (I/O): watches edge pods, holds the streams
+//! - [`ready`] (pure): how many pods are ready, and were lately
 //! - [`tally`] (pure): counts per route, and whether a guard is breached
 //! - this file: the shared picture; short locks, no I/O
 //!
@@ -8,10 +9,14 @@
 //! work queue (see [`crate::rollback`]).
 
 pub mod follow;
+pub mod ready;
 pub mod tally;
 
 use crate::{
-    edges::tally::{Breach, Tally},
+    edges::{
+        ready::{Lately, Ready},
+        tally::{Breach, Tally},
+    },
     watch::Guarded,
 };
 use futures::Stream;
@@ -134,12 +139,21 @@ pub struct Edges {
 #[derive(Default)]
 struct Edge {
     pods: BTreeMap<String, Pod>,
+    ready: Ready,
     tally: Tally,
     armed: HashMap<String, Armed>,
     /// Breaches by route id, with the attempt they belong to.
     breached: HashMap<String, (i32, Breach)>,
     /// Totals when a revision of a route was first seen acknowledged, so that evidence is of that step only.
     baselines: HashMap<String, (i64, Sides)>,
+}
+
+impl Edge {
+    /// Kubernetes sends no new clients to a pod that is on its way out.
+    fn note_ready(&mut self) {
+        let ready = self.pods.values().filter(|pod| pod.ready && !pod.terminating).count();
+        self.ready.note(i32::try_from(ready).unwrap_or(i32::MAX), Instant::now());
+    }
 }
 
 struct Pod {
@@ -170,6 +184,12 @@ impl Edges {
             silent_for: pod.state.as_ref().map(|(_, at)| at.elapsed()),
         });
         EdgeView { pods: pods.collect() }
+    }
+
+    /// How many edge pods of a Gateway users are sent to, now and lately.
+    pub fn ready(&self, gateway: &Key) -> Lately {
+        let now = Instant::now();
+        self.lock().get(gateway).map_or_else(Lately::default, |edge| edge.ready.lately(now))
     }
 
     /// Fires when pods came or went, or when one applied, refused, fell silent or spoke again. Counters alone do not.
@@ -245,6 +265,7 @@ impl Edges {
         });
         if (pod.ready, pod.terminating) != (ready, terminating) || pod.state.is_none() {
             (pod.ready, pod.terminating) = (ready, terminating);
+            edge.note_ready();
             self.changed(gateway);
         }
     }
@@ -255,6 +276,7 @@ impl Edges {
             && edge.pods.remove(name).is_some()
         {
             edge.tally.forget(name);
+            edge.note_ready();
             self.changed(gateway);
         }
     }

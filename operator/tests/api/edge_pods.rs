@@ -6,15 +6,17 @@ use crate::{
     world::{World, runtime},
 };
 use k8s_openapi::api::{
-    apps::v1::Deployment, autoscaling::v2::HorizontalPodAutoscaler, core::v1::Service,
+    apps::v1::Deployment,
+    autoscaling::v2::HorizontalPodAutoscaler,
+    core::v1::{Pod, Service},
     policy::v1::PodDisruptionBudget,
 };
 use kube::{
     ResourceExt,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use stomaton_crds::v1alpha1::Gateway;
+use stomaton_crds::v1alpha1::{EdgeConfig, Gateway};
 
 /// A Gateway with this spec, beside its default backend.
 async fn gateway(world: &World, mut spec: Value) {
@@ -97,5 +99,66 @@ fn the_service_of_the_edge_follows_the_spec_there_and_back() {
         assert_eq!(after.spec.unwrap().type_.as_deref(), Some("ClusterIP"));
         assert_eq!(after.metadata.uid, made.metadata.uid);
         world.assert_nothing_written().await;
+    });
+}
+
+#[test]
+fn a_limit_for_all_clients_is_shared_among_the_pods_that_are_ready() {
+    runtime().block_on(async {
+        let world = World::new().await;
+        let total = json!({"requestsPerSecond": 60});
+        let routes =
+            json!([{"name": "content", "match": {"pathPrefix": "/api"}, "rateLimit": {"total": total}}]);
+        change(&world, json!({ "routes": routes })).await;
+        let shared = async |pods: i32, per_minute: i32| {
+            child::<EdgeConfig>(&world, "edge", "the share", |config| {
+                let total = config.spec.routes[0].handling.total;
+                total.is_some_and(|total| total.per_minute == per_minute)
+            })
+            .await;
+            child::<Gateway>(&world, "edge", "what the status says", |gateway| {
+                let limits = gateway.status.as_ref().and_then(|status| status.limits.as_ref());
+                limits.is_some_and(|l| l.shared_by == pods && l.totals[0].per_minute == per_minute)
+            })
+            .await;
+        };
+        shared(2, 1800).await;
+
+        // A third pod is wanted: nothing changes until it is ready, and everything at once then.
+        change(&world, json!({"replicas": 3})).await;
+        let pods = world.api::<Pod>();
+        let of_edge = ListParams::default().labels("app.kubernetes.io/component=edge");
+        let third = world
+            .eventually("a third pod", async || {
+                let found = pods.list(&of_edge).await.unwrap().items;
+                let new = found.into_iter().find(|pod| {
+                    pod.status.as_ref().is_none_or(|status| status.phase.as_deref() != Some("Running"))
+                });
+                new.map(|pod| pod.name_any()).ok_or_else(|| "none".to_owned())
+            })
+            .await;
+        shared(2, 1800).await;
+        let ready = |ready: &str| {
+            Patch::Merge(json!({"status": {
+                "phase": "Running", "podIP": "127.9.9.9", "podIPs": [{"ip": "127.9.9.9"}],
+                "conditions": [{"type": "Ready", "status": ready}],
+            }}))
+        };
+        pods.patch_status(&third, &PatchParams::default(), &ready("True")).await.unwrap();
+        shared(3, 1200).await;
+        let is = async |reason: &str| {
+            child::<Gateway>(&world, "edge", reason, |gateway| {
+                let mut conditions = gateway.status.iter().flat_map(|status| &status.conditions);
+                conditions.any(|c| c.type_ == "Ready" && c.reason == reason)
+            })
+            .await;
+        };
+        // All are ready, and the third has no agent.
+        is("WaitingForEdge").await;
+
+        // It fails for a moment: that costs no reload.
+        pods.patch_status(&third, &PatchParams::default(), &ready("False")).await.unwrap();
+        is("RollingOut").await;
+        shared(3, 1200).await;
     });
 }

@@ -23,7 +23,7 @@ use kube::{
 };
 use stomaton_crds::{
     keys::{self, field_managers},
-    v1alpha1::EdgeConfig,
+    v1alpha1::{EdgeConfig, LimitsStatus},
 };
 
 /// The children are as they should be; only this makes a status.
@@ -34,6 +34,8 @@ pub struct Applied {
     pub words: Option<String>,
     /// Revision of the structure; none while there is no structure.
     pub revision: Option<i64>,
+    /// How limits for all clients are shared in it.
+    pub limits: Option<LimitsStatus>,
 }
 
 /// Makes the children of `owner` as they should be, and takes away what is `known` and no longer wanted.
@@ -46,8 +48,18 @@ pub async fn apply(
     const MANAGER: &str = field_managers::GATEWAY;
     let stay = prepared.optional();
     // Without `..`: a child that is built and not applied does not compile.
-    let Prepared { account, role, binding, service, deployment, replicas, autoscaler, budget, config } =
-        prepared;
+    let Prepared {
+        account,
+        role,
+        binding,
+        service,
+        deployment,
+        replicas,
+        autoscaler,
+        budget,
+        limits,
+        config,
+    } = prepared;
     // The structure first: it is what users notice. Rights before the pods that need them.
     let revision = match config {
         Some(structure) => Some(write(ctx, structure).await?),
@@ -71,7 +83,7 @@ pub async fn apply(
         Some(_) => pod_words(ctx, &deployment, keys::GATEWAY).await.map_err(Error::Gather)?,
         None => None,
     };
-    Ok(Applied { deployment, words, revision })
+    Ok(Applied { deployment, words, revision, limits })
 }
 
 /// Writes the structure if it is new: whole, and only on what it was compiled from. Somebody who was faster makes

@@ -5,6 +5,7 @@
 //! - [`handling`]: how requests of a route are handled
 //! - [`pods`]: the edge pods
 //! - [`scaling`]: how many there are
+//! - [`share`]: among how many of them a limit for all clients is shared
 //! - [`access`]: how the edge is reached, and what its agent may read
 
 mod access;
@@ -12,6 +13,7 @@ mod config;
 pub(super) mod handling;
 mod pods;
 mod scaling;
+mod share;
 
 use super::{Problems, gather::Gathered, names, validate::Valid};
 use crate::controllers::workload::{name, scaling::Replicas};
@@ -24,7 +26,7 @@ use k8s_openapi::api::{
 };
 use kube::api::ObjectMeta;
 use std::collections::BTreeSet;
-use stomaton_crds::v1alpha1::{EdgeConfig, EdgeConfigSpec};
+use stomaton_crds::v1alpha1::{EdgeConfig, EdgeConfigSpec, LimitsStatus};
 
 /// Children as they should be; nothing is known of how they are, but for the structure's predecessor.
 #[derive(Debug)]
@@ -45,6 +47,8 @@ pub struct Prepared {
     pub autoscaler: Option<HorizontalPodAutoscaler>,
     /// What a drain may take away.
     pub budget: Option<PodDisruptionBudget>,
+    /// How limits for all clients are shared in this structure.
+    pub limits: Option<LimitsStatus>,
     /// The structure; none while the default backend was never there.
     pub config: Option<Structure>,
 }
@@ -68,7 +72,9 @@ pub struct Structure {
 /// The children of a Gateway.
 pub fn build(valid: &Valid<'_>, gathered: &Gathered, edge_image: &str) -> (Prepared, Problems) {
     let name = &valid.family.owner.name;
-    let (content, problems) = config::compile(valid, gathered);
+    let pods = share::pods(valid, gathered);
+    let (content, problems) = config::compile(valid, gathered, pods);
+    let limits = content.as_ref().and_then(|content| share::status(valid, content, pods));
     let (replicas, autoscaler) = scaling::replicas(valid);
     let config =
         content.map(|content| structure(content, valid.family.child(&names::edge_config(name)), gathered));
@@ -81,6 +87,7 @@ pub fn build(valid: &Valid<'_>, gathered: &Gathered, edge_image: &str) -> (Prepa
         replicas,
         autoscaler,
         budget: scaling::budget(valid),
+        limits,
         config,
     };
     (prepared, problems)

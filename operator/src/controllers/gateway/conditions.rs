@@ -28,6 +28,7 @@ pub fn status(gateway: &Gateway, outcome: &Outcome, edges: &EdgeView, now: Times
             pods_in_sync: Some(in_sync(edges, applied.revision)),
             pods_behind: behind(edges, applied.revision),
             dropped_routes: problems.dropped.clone(),
+            limits: applied.limits.clone(),
         },
     };
     let summary = summary(outcome, edges, &next.pods_behind);

@@ -3,7 +3,7 @@
 use crate::{
     api,
     context::Context,
-    edges::{EdgeView, Key},
+    edges::{EdgeView, Key, ready::Lately},
     watch::Guarded,
 };
 use k8s_openapi::api::core::v1::Service;
@@ -22,6 +22,8 @@ pub struct Gathered {
     pub present: Option<EdgeConfig>,
     /// What the edge pods know.
     pub edges: EdgeView,
+    /// How many of them users are sent to.
+    pub ready: Lately,
 }
 
 /// Reads what the structure of `gateway` is compiled from.
@@ -43,6 +45,7 @@ pub async fn gather(ctx: &Context, gateway: &Gateway) -> Result<Gathered, api::E
         plans: oldest_first(plans.filter(|plan| plan.spec.gateway_ref.name == name).collect()),
         present,
         edges: ctx.edges.view(&Key::from_obj(gateway)),
+        ready: ctx.edges.ready(&Key::from_obj(gateway)),
     })
 }
 
