@@ -12,7 +12,7 @@ pub use edge_config::{
 };
 pub use edge_weights::{EdgeWeights, EdgeWeightsSpec, RouteWeights};
 pub use gateway::{
-    AddressFrom, Auth, Certificate, Cors, Diagnostics, DroppedRoute, EdgeScaling, Engine,
+    AddressFrom, Auth, Certificate, CertificateStatus, Cors, Diagnostics, DroppedRoute, EdgeScaling, Engine,
     ExternalTrafficPolicy, FrameOptions, Gateway, GatewayService, GatewaySpec, GatewayStatus, HeaderMatch,
     Jwt, LimitClass, LimitMode, LimitsStatus, Maintenance, Method, OnOutage, PodStatus, Rate, RateLimits,
     ReferrerPolicy, Route, RouteAuth, RouteLimit, RouteMatch, SecurityHeaders, ServiceType, Timeouts, Tls,

@@ -2,6 +2,7 @@
 
 mod apply;
 mod build;
+mod certificates;
 mod conditions;
 mod gather;
 pub mod names;

@@ -192,7 +192,8 @@ impl Edges {
         self.lock().get(gateway).map_or_else(Lately::default, |edge| edge.ready.lately(now))
     }
 
-    /// Fires when pods came or went, or when one applied, refused, fell silent or spoke again. Counters alone do not.
+    /// Fires when pods came or went, or when one applied, refused, fell silent, spoke again, or has other
+    /// certificates. Counters alone do not.
     pub fn changes(&self) -> impl Stream<Item = Key> + Send + 'static {
         futures::stream::unfold(self.changes.subscribe(), async |mut receiver| {
             loop {
@@ -289,7 +290,8 @@ impl Edges {
         edge.tally.record(name, &state, Timestamp::now());
         let news = pod.silent
             || pod.state.as_ref().is_none_or(|(old, _)| {
-                (old.applied, &old.refused, &old.boot) != (state.applied, &state.refused, &state.boot)
+                (old.applied, &old.refused, &old.boot, &old.certificates)
+                    != (state.applied, &state.refused, &state.boot, &state.certificates)
             });
         pod.silent = false;
         pod.state = Some((state, Instant::now()));

@@ -16,7 +16,11 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use stomaton_crds::v1alpha1::{EdgeConfig, Gateway};
+use stomaton_crds::{
+    edge_state::{CertificateFault, CertificateState},
+    ids,
+    v1alpha1::{EdgeConfig, Gateway},
+};
 
 /// A Gateway with this spec, beside its default backend.
 async fn gateway(world: &World, mut spec: Value) {
@@ -160,5 +164,47 @@ fn a_limit_for_all_clients_is_shared_among_the_pods_that_are_ready() {
         pods.patch_status(&third, &PatchParams::default(), &ready("False")).await.unwrap();
         is("RollingOut").await;
         shared(3, 1200).await;
+    });
+}
+
+#[test]
+fn the_status_says_which_certificate_serves_and_what_is_wrong_with_it() {
+    runtime().block_on(async {
+        let mut world = World::with_operator().await;
+        let tls = json!({"certificates": [{"secret": "shop-tls"}]});
+        gateway(&world, json!({ "tls": tls })).await;
+        world.start_agents().await;
+        let is = async |reason: &str, status: &str| {
+            child::<Gateway>(&world, "edge", reason, |gateway| {
+                let mut conditions = gateway.status.iter().flat_map(|status| &status.conditions);
+                conditions.any(|c| c.type_ == "CertificatesReady" && c.reason == reason && c.status == status)
+            })
+            .await
+        };
+        is("WaitingForEdge", "Unknown").await;
+
+        let missing = CertificateState {
+            id: ids::secret_dir("shop-tls"),
+            fault: Some(CertificateFault::Missing),
+            ..CertificateState::default()
+        };
+        let good = CertificateState {
+            fingerprint: Some("f00d".into()),
+            not_after: 4_000_000_000,
+            fault: None,
+            ..missing.clone()
+        };
+        world.agents[0].has(std::slice::from_ref(&missing));
+        is("CertificateMissing", "False").await;
+        for agent in &world.agents {
+            agent.has(std::slice::from_ref(&good));
+        }
+        let status = is("AsSpecified", "True").await.status.unwrap();
+        assert_eq!(status.certificates[0].fingerprint.as_deref(), Some("f00d"));
+        assert!(status.certificates[0].not_after.is_some() && status.certificates[0].message.is_none());
+        world.assert_nothing_written().await;
+
+        world.agents[1].has(&[CertificateState { not_after: 1, ..good }]);
+        is("CertificateExpired", "False").await;
     });
 }

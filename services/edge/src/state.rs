@@ -66,10 +66,11 @@ impl State {
 
     /// Changes anything else; a change is published at once.
     pub fn change(&self, change: impl FnOnce(&mut EdgeState)) {
+        let news = |s: &EdgeState| (s.applied, s.seen, s.reloads, s.certificates.clone());
         let mut inner = lock(&self.inner);
-        let before = (inner.state.applied, inner.state.seen, inner.state.reloads);
+        let before = news(&inner.state);
         change(&mut inner.state);
-        if before != (inner.state.applied, inner.state.seen, inner.state.reloads) {
+        if before != news(&inner.state) {
             self.at_once.notify_one();
         }
     }

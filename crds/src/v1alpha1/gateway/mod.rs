@@ -20,7 +20,7 @@ pub use answers::{Cors, FrameOptions, Maintenance, ReferrerPolicy, SecurityHeade
 pub use auth::{Auth, Jwt, OnOutage, RouteAuth};
 pub use listen::{Certificate, Tls, TlsVersion};
 pub use route::{HeaderMatch, Method, Route, RouteMatch, Timeouts};
-pub use status::{DroppedRoute, GatewayStatus, LimitsStatus, PodStatus, TotalShare};
+pub use status::{CertificateStatus, DroppedRoute, GatewayStatus, LimitsStatus, PodStatus, TotalShare};
 pub use traffic::{AddressFrom, LimitClass, LimitMode, Rate, RateLimits, RouteLimit, TrustedProxies};
 pub use workload::{EdgeScaling, ExternalTrafficPolicy, GatewayService, ServiceType};
 

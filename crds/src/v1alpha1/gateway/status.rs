@@ -1,7 +1,7 @@
 //! What is known of an edge.
 
 use super::LimitMode;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,26 @@ pub struct GatewayStatus {
     /// How limits for all clients together hold. None: no route has one, or limits are disabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsStatus>,
+    /// Certificates that the edge pods have, in the order of the spec.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateStatus>,
+}
+
+/// What the edge pods have of a certificate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateStatus {
+    /// Name of the Secret.
+    pub secret: String,
+    /// SHA-256 of the certificate, in hex. None: no pod has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// End of its validity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Time>,
+    /// What is wrong with it, at which pod, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// How limits for all clients together hold: each edge pod allows its share. Limits for one client hold in full at each

@@ -6,10 +6,12 @@
 //! - `structure`: EdgeConfig, by reload
 //! - `weighing`: EdgeWeights, by one rename; never waits for structure
 //! - `probe`: what NGINX itself says
+//! - `certificates`: what there is to serve with
 //! - `http`, `metrics`: the state stream and the rest of the endpoints
 //!
 //! Nothing here can stop NGINX: when the agent dies, NGINX serves on with what it has.
 
+mod certificates;
 mod fence;
 mod http;
 mod kept;
@@ -115,8 +117,10 @@ async fn work(
     let structure =
         Structure::open(root, settings(&options), supervisor.clone(), probe.clone(), Arc::clone(&state))?;
     let weighing = Weighing::open(root, probe, Arc::clone(&state))?;
+    let certificates = certificates::follow(supervisor, objects.config.clone(), &state);
     tokio::select! {
         () = structure.run(objects.config) => Ok(()),
+        () = certificates => Ok(()),
         () = weighing.run(objects.weights) => Ok(()),
         () = state.publish() => Ok(()),
         counted = follow(tail, &options.log_dir, supervisor, &state) => Ok(counted?),
@@ -138,6 +142,7 @@ fn beginning(pod: &PodName, before: Option<EdgeState>) -> EdgeState {
     // What is in force is known only when NGINX has said it.
     state.applied = stomaton_crds::edge_state::Applied::default();
     state.refused = None;
+    state.certificates = Vec::new();
     state
 }
 
