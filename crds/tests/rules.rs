@@ -197,6 +197,7 @@ fn a_whole_route_is_accepted() {
         "rateLimits": { "mode": "DryRun", "perClient": { "requestsPerSecond": 5 } },
         "securityHeaders": { "contentSecurityPolicy": "default-src 'self'" },
         "maintenance": { "retryAfter": "10m" },
+        "accessLog": { "stdout": true },
         "scaling": { "max": 8, "cpuPercent": 60 },
         "disruption": { "maxUnavailable": "25%" },
         "placement": {

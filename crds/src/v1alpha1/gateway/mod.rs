@@ -142,6 +142,9 @@ pub struct GatewaySpec {
     /// What the edge says about itself to clients.
     #[serde(default)]
     pub diagnostics: Diagnostics,
+    /// Where the access log goes, beside being counted.
+    #[serde(default)]
+    pub access_log: AccessLog,
 }
 
 fn default_replicas() -> i32 {
@@ -154,6 +157,16 @@ pub enum Engine {
     /// Edge pods of NGINX with an agent beside it.
     #[default]
     Nginx,
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessLog {
+    /// Prints a line of JSON for each answer to the standard output of the container `agent`, for whatever collects
+    /// the logs of containers. Lines that it does not take as fast as they come are left out, and counted.
+    #[serde(default)]
+    pub stdout: bool,
 }
 
 /// What the edge says about itself to clients.

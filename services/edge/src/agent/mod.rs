@@ -7,6 +7,7 @@
 //! - `weighing`: EdgeWeights, by one rename; never waits for structure
 //! - `probe`: what NGINX itself says
 //! - `certificates`: what there is to serve with
+//! - `printing`: whether the access log is printed
 //! - `http`, `metrics`: the state stream and the rest of the endpoints
 //!
 //! Nothing here can stop NGINX: when the agent dies, NGINX serves on with what it has.
@@ -16,6 +17,7 @@ mod fence;
 mod http;
 mod kept;
 mod metrics;
+mod printing;
 mod probe;
 pub mod source;
 mod structure;
@@ -23,7 +25,7 @@ mod weighing;
 
 use crate::control::{Supervisor, Verb, Version};
 use crate::files::{FileError, fail};
-use crate::logs::{Tail, follow};
+use crate::logs::{Printer, Stdout, Tail, follow};
 use crate::names::PodName;
 use crate::nginx::Settings;
 use crate::state::State;
@@ -108,7 +110,8 @@ async fn work(
     fs::create_dir_all(&kept).map_err(fail("make", &kept))?;
     wait_for(&options.log_dir).await;
     let (tail, before) = Tail::open(&options.log_dir, &kept.join("counted.json"))?;
-    let mut tail = tail.rotating_at(options.rotate_at);
+    let (printer, switch) = Printer::to(Stdout);
+    let mut tail = tail.rotating_at(options.rotate_at).printing(printer);
     let mut beginning = beginning(&options.pod, before);
     tail.resume(&mut beginning)?;
     let state = State::new(beginning);
@@ -118,8 +121,10 @@ async fn work(
         Structure::open(root, settings(&options), supervisor.clone(), probe.clone(), Arc::clone(&state))?;
     let weighing = Weighing::open(root, probe, Arc::clone(&state))?;
     let certificates = certificates::follow(supervisor, objects.config.clone(), &state);
+    let printing = printing::follow(objects.config.clone(), switch);
     tokio::select! {
         () = structure.run(objects.config) => Ok(()),
+        () = printing => Ok(()),
         () = certificates => Ok(()),
         () = weighing.run(objects.weights) => Ok(()),
         () = state.publish() => Ok(()),

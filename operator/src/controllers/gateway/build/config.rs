@@ -99,6 +99,7 @@ pub fn compile(valid: &Valid<'_>, gathered: &Gathered, pods: i32) -> (Option<Edg
         hidden_paths: valid.hidden.iter().map(|path| (*path).to_owned()).collect(),
         routes,
         diagnostics: spec.diagnostics.response_header,
+        access_log_to_stdout: spec.access_log.stdout,
     };
     (Some(content), compiler.problems)
 }

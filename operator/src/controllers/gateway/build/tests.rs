@@ -110,8 +110,10 @@ fn pods_are_as_many_and_where_the_spec_says() {
     assert_eq!(selector, prepared.deployment.spec.unwrap().selector.match_labels);
 
     gateway.spec.replicas = 1;
+    gateway.spec.access_log.stdout = true;
     let (prepared, _) = build(&validate(&gateway).unwrap(), &found, "edge:1");
     assert!(prepared.optional().is_empty(), "a single pod holds no drain up");
+    assert!(prepared.config.unwrap().wanted.spec.access_log_to_stdout);
 
     let more = json!({
         "defaultBackend": {"name": "mono"}, "replicas": 9,
