@@ -35,6 +35,10 @@ test-cluster: ## That the local cluster starts, survives kills and leaves nothin
 bench-operator: ## What 500 services cost the operator: target/reports/bench-operator.json (5 minutes)
 	cargo bench --workspace --profile dev --bench operator
 
+bench-edge: ## What the edge costs and loses: target/reports/bench-edge.json (needs root or a cluster; 40 minutes)
+	cargo build --workspace
+	cargo bench --workspace --profile dev --bench edge
+
 test-crash: tools ## That a crash of the operator at any single write leaves no trace (some minutes)
 	$(TEST) --test api -- --ignored --nocapture crash
 
@@ -50,4 +54,4 @@ cluster-up: ## Start the local cluster
 cluster-down: ## Stop the local cluster and leave nothing of it
 	$(E2E) cluster down
 
-.PHONY: help demo test lint test-unit test-api test-e2e test-cluster test-crash bench-operator crds tools cluster-up cluster-down
+.PHONY: help demo test lint test-unit test-api test-e2e test-cluster test-crash bench-edge bench-operator crds tools cluster-up cluster-down

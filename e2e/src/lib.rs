@@ -4,9 +4,11 @@
 //! - [`images`]: makes OCI images from files, without a Docker daemon
 //! - [`load`]: the load generator that runs as pods and never retries
 //! - [`harness`]: what scenarios and the demo share: installation, namespaces, traffic, faults, evidence
+//! - [`campaign`]: what scenarios do in short and `make bench-edge` at length
 //! - [`demo`]: the main job, watched
 //! - [`report`]: figures as JSON and as a table
 
+pub mod campaign;
 pub mod cluster;
 pub mod demo;
 pub mod harness;

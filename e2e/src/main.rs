@@ -18,12 +18,12 @@ enum Command {
     /// Build or fetch what tests need beside Rust, unless it is there: Kubernetes and NGINX.
     Tools,
     /// Send load and record every answer; never retries.
-    Load(e2e::load::Args),
+    Load(Box<e2e::load::Args>),
     /// Watch a route move, break, come back by itself, and arrive.
     Demo(e2e::demo::Args),
-    /// Kill a container of this node; runs in a pod.
+    /// Kill processes of this node; runs in a pod.
     #[command(hide = true)]
-    KillContainer(e2e::harness::kill::Args),
+    Kill(e2e::harness::kill::Args),
 }
 
 #[tokio::main]
@@ -31,9 +31,9 @@ async fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Cluster(args) => e2e::cluster::run(args).await.map_err(|e| e.to_string()),
         Command::Tools => e2e::cluster::tools().await.map_err(|e| e.to_string()),
-        Command::Load(args) => e2e::load::run(args).await.map_err(|e| e.to_string()),
+        Command::Load(args) => e2e::load::run(*args).await.map_err(|e| e.to_string()),
         Command::Demo(args) => e2e::demo::run(args).await.map_err(|e| e.to_string()),
-        Command::KillContainer(args) => e2e::harness::kill::run(&args).map_err(|e| e.to_string()),
+        Command::Kill(args) => e2e::harness::kill::run(&args).map_err(|e| e.to_string()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -58,6 +58,8 @@ pub enum Goal {
     AtMost(f64),
     /// This or more.
     AtLeast(f64),
+    /// From this to that.
+    Between(f64, f64),
 }
 
 impl Goal {
@@ -66,6 +68,7 @@ impl Goal {
             Self::Exactly(wanted) => value == wanted,
             Self::AtMost(limit) => value <= limit,
             Self::AtLeast(limit) => value >= limit,
+            Self::Between(least, most) => (least..=most).contains(&value),
         }
     }
 }
@@ -76,6 +79,7 @@ impl fmt::Display for Goal {
             Self::Exactly(wanted) => write!(f, "= {wanted}"),
             Self::AtMost(limit) => write!(f, "<= {limit}"),
             Self::AtLeast(limit) => write!(f, ">= {limit}"),
+            Self::Between(least, most) => write!(f, "{least} to {most}"),
         }
     }
 }
@@ -190,11 +194,20 @@ mod tests {
         report.row("requests_lost", 0.0, "requests", Some(Goal::Exactly(0.0)), "counted");
         report.row("rollback_ms_max", 251.5, "ms", Some(Goal::AtMost(250.0)), "measured");
         report.row("seconds_total", 3.0, "s", None, "measured");
-        assert_eq!(report.broken(), ["rollback_ms_max is 251.5 ms, the goal is <= 250"]);
+        report.row("rate_ratio", 1.15, "ratio", Some(Goal::Between(0.85, 1.15)), "measured");
+        report.row("cpu_ratio", f64::NAN, "ratio", Some(Goal::AtMost(1.5)), "void");
+        let broken = report.broken();
+        assert_eq!(broken[0], "rollback_ms_max is 251.5 ms, the goal is <= 250");
+        assert_eq!(broken[1..], ["cpu_ratio is NaN ratio, the goal is <= 1.5"]);
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!((&json["rows"][0]["goal"], &json["rows"][0]["value"]), (&"= 0".into(), &0.into()));
         assert_eq!(json["rows"][1]["ok"], false);
         assert_eq!(json["rows"][2]["goal"], serde_json::Value::Null);
+        assert_eq!(
+            (&json["rows"][3]["goal"], &json["rows"][3]["ok"]),
+            (&"0.85 to 1.15".into(), &true.into())
+        );
+        assert_eq!(json["rows"][4]["value"], serde_json::Value::Null);
         assert!(report.to_string().contains("NOT OK (goal <= 250)"));
     }
 }

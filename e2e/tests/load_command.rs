@@ -143,7 +143,9 @@ async fn sigterm_ends_load_and_linger_with_a_summary() {
 #[tokio::test]
 async fn wrong_options_are_refused_with_advice() {
     let cases = [
-        ("--target https://edge", "only plain http"),
+        ("--target ftp://edge", "only http and https"),
+        ("--target https://edge", "needs --ca"),
+        ("--target http://edge --ca /x", "no meaning without https"),
         ("--target http://edge/path", "--path"),
         ("--target http://127.0.0.1:1 --path nowhere", "must begin with `/`"),
         ("--target http://127.0.0.1:1 --mode http3", "keepalive, fresh, http2"),

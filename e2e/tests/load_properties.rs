@@ -29,6 +29,7 @@ fn loss() -> impl Strategy<Value = Loss> {
         Just(Loss::Reset),
         Just(Loss::Eof),
         Just(Loss::Timeout),
+        Just(Loss::Tls),
         Just(Loss::Protocol),
         Just(Loss::H2Unprocessed),
     ]
@@ -42,9 +43,9 @@ fn fifth() -> impl Strategy<Value = u16> {
 prop_compose! {
     fn origin()(
         route in option::of(name()), side in option::of(side()), pod in option::of(name()),
-        served_by in option::of(name()),
+        served_by in option::of(name()), certificate in option::of(name()),
     ) -> Arc<Origin> {
-        Arc::new(Origin { route, side, pod, served_by })
+        Arc::new(Origin { route, side, pod, served_by, certificate })
     }
 }
 
@@ -178,8 +179,10 @@ proptest! {
         let header = parts.into_iter().flatten().collect::<Vec<_>>().join(";");
         let expected = EdgeHeader { route: route.as_deref(), side, bucket, pod: pod.as_deref() };
         prop_assert_eq!(EdgeHeader::parse(&header), expected);
-        let shared = Origins::default().share(&expected, None);
-        prop_assert_eq!(&*shared, &Origin { route: route.clone(), side, pod: pod.clone(), served_by: None });
+        let shared = Origins::default().share(&expected, None, Some("c"));
+        let (route, pod) = (route.clone(), pod.clone());
+        let origin = Origin { route, side, pod, served_by: None, certificate: Some("c".into()) };
+        prop_assert_eq!(&*shared, &origin);
     }
 
     #[test]

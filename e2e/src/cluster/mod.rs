@@ -10,7 +10,7 @@ mod kind;
 mod kubebin;
 mod local;
 pub(crate) mod pip;
-mod pki;
+pub(crate) mod pki;
 mod provider;
 mod ready;
 
@@ -254,6 +254,11 @@ pub async fn tools() -> Result<(), Error> {
     let nginx = images::nginx::publish().await.map_err(images::Error::from)?;
     progress.say(&format!("NGINX is there: {}", nginx.display()));
     Ok(())
+}
+
+/// The NGINX that images are made with; fetched unless it is there.
+pub async fn nginx() -> Result<PathBuf, Error> {
+    Ok(images::nginx::ensure().await.map_err(images::Error::from)?)
 }
 
 /// Ends this process at once: a thread that waits for standard input would hold it up.

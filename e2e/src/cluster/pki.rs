@@ -35,16 +35,12 @@ impl Pki {
     /// `sa.pub`).
     pub(crate) fn create(dir: PathBuf) -> Result<Self, Error> {
         super::dirs::make_private(&dir)?;
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        params.distinguished_name.push(DnType::CommonName, "stomaton-local");
-        let key = KeyPair::generate()?;
-        write(&dir.join("ca.crt"), &params.self_signed(&key)?.pem())?;
+        let (authority, certificate) = authority("stomaton-local")?;
+        write(&dir.join("ca.crt"), &certificate)?;
         let tokens = KeyPair::generate()?;
         write(&dir.join("sa.key"), &tokens.serialize_pem())?;
         write(&dir.join("sa.pub"), &tokens.public_key_pem())?;
-        Ok(Self { dir, authority: Issuer::new(params, key) })
+        Ok(Self { dir, authority })
     }
 
     /// Issues `NAME.crt` and `NAME.key`, good for server and client. `group` is the Kubernetes
@@ -68,6 +64,17 @@ impl Pki {
         write(&self.dir.join(format!("{name}.key")), &key.serialize_pem())?;
         Ok(())
     }
+}
+
+/// A new authority, and its certificate in PEM.
+pub(crate) fn authority(name: &str) -> Result<(Issuer<'static, KeyPair>, String), rcgen::Error> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    params.distinguished_name.push(DnType::CommonName, name);
+    let key = KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?.pem();
+    Ok((Issuer::new(params, key), certificate))
 }
 
 /// Writes a kubeconfig for the certificate `NAME` of the directory `pki`. The context is called

@@ -9,7 +9,8 @@ use crate::cluster::cmd::Doing as _;
 use http::Method;
 use jiff::Timestamp;
 use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::Condition};
-use serde_json::json;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs,
@@ -88,6 +89,15 @@ impl<'a> Fleet<'a> {
         .await
     }
 
+    /// Changes fields of the Gateway's spec, as `kubectl patch --type=merge` does, and waits until every edge pod serves
+    /// the change.
+    pub async fn change_edge(&self, fields: Value) -> Result<(), Error> {
+        let patch = Patch::Merge(json!({"spec": fields}));
+        let gateways = self.namespace.api::<Gateway>();
+        gateways.patch(EDGE, &PatchParams::default(), &patch).await.doing("change the Gateway")?;
+        self.edge_is_ready().await
+    }
+
     /// Names of the edge pods that are Ready.
     pub async fn edge_pods(&self) -> Result<Vec<String>, Error> {
         self.namespace.ready_pods(keys::GATEWAY, EDGE).await
@@ -98,6 +108,13 @@ impl<'a> Fleet<'a> {
         let gateway = self.namespace.api::<Gateway>().get(EDGE).await.doing("read the Gateway")?;
         let address = gateway.status.and_then(|status| status.address);
         address.ok_or_else(|| Error::Broken("the Gateway's status has no address".into()))
+    }
+
+    /// The same over TLS.
+    pub async fn https_address(&self) -> Result<String, Error> {
+        let address = self.address().await?;
+        let (host, _) = address.rsplit_once(':').unwrap_or((&address, ""));
+        Ok(format!("{host}:443"))
     }
 
     /// What each edge pod says about itself, by pod.
@@ -117,6 +134,12 @@ impl<'a> Fleet<'a> {
         let fault = json!({"errors_permille": permille, "status": 500}).to_string();
         self.tell_content(Method::PUT, &fault).await?;
         Ok(before)
+    }
+
+    /// Makes the content service hang, in every pod: it takes requests, and answers none within a minute.
+    pub async fn hang_content(&self) -> Result<(), Error> {
+        let fault = json!({"latency_ms": 60_000, "latency_permille": 1000}).to_string();
+        self.tell_content(Method::PUT, &fault).await
     }
 
     /// Ends every fault of the content service.

@@ -5,9 +5,11 @@
 //! - [`wait`]: waiting for a condition, and saying what was there instead
 //! - [`install`], [`namespace`], [`fleet`], [`service`], [`traffic`]: things that are put on a cluster, from the bottom up
 //! - [`proxy`]: HTTP to a single pod, through the API server
-//! - [`kill`]: ends a container as the kernel would
+//! - [`kill`]: ends containers and processes as the kernel would
+//! - [`certificates`]: for tests of TLS
 //! - [`scenario`]: a test around all that, with everything on the screen when it fails
 
+pub mod certificates;
 pub(crate) mod dump;
 pub mod evidence;
 pub mod fleet;
@@ -65,6 +67,9 @@ pub enum Error {
         /// Why it makes no sense.
         source: serde_json::Error,
     },
+    /// A certificate could not be made.
+    #[error("make a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
     /// A condition did not come about in time.
     #[error("{what}: not within {seconds} s; last seen: {seen}")]
     TooLate {

@@ -29,21 +29,22 @@ static SET_UP: Mutex<bool> = Mutex::const_new(false);
 /// # Panics
 /// When the body fails or panics, after everything was dumped to `target/e2e/NAMESPACE/`.
 pub async fn scenario(name: &str, turn: Turn, body: impl AsyncFnOnce(&Namespace<'_>) -> Result<(), Error>) {
-    if let Err(error) = run(name, turn, body).await {
+    if let Err(error) = in_namespace(name, turn, body).await {
         panic!("{name}: {error}");
     }
 }
 
-async fn run(
+/// The same for what is no test: gives what the body gives, or its error, after the same dump.
+pub async fn in_namespace<T>(
     name: &str,
     turn: Turn,
-    body: impl AsyncFnOnce(&Namespace<'_>) -> Result<(), Error>,
-) -> Result<(), Error> {
+    body: impl AsyncFnOnce(&Namespace<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
     let harness = set_up().await?;
     let _turn = take(turn).await?;
     let namespace = Namespace::create(&harness, name).await?;
     let outcome = AssertUnwindSafe(body(&namespace)).catch_unwind().await;
-    if !matches!(outcome, Ok(Ok(()))) {
+    if !matches!(outcome, Ok(Ok(_))) {
         dump(&namespace).await;
     }
     namespace.delete().await?;

@@ -39,6 +39,8 @@ pub struct Mix {
     pub variants: Vec<Vec<&'static str>>,
     /// Secrets that load pods have as files, each with its directory.
     pub secrets: Vec<(&'static str, &'static str)>,
+    /// Over TLS: then variants name `--host` and `--ca`.
+    pub https: bool,
     /// The load ends by itself after this time.
     pub at_most: Duration,
 }
@@ -53,7 +55,18 @@ impl Mix {
             paths: vec!["/api/v1/content/recent?limit=5", "/api/v1/content/stats"],
             variants: Vec::new(),
             secrets: Vec::new(),
+            https: false,
             at_most: Duration::from_secs(600),
+        }
+    }
+
+    /// Every kind of client with every habit: clients that look whether a connection was closed, clients that do not, and
+    /// clients that are 30 ms away.
+    pub fn of_all_habits(rate: u32) -> Self {
+        Self {
+            modes: vec!["keepalive=16", "fresh=8", "http2=8"],
+            variants: vec![vec![], vec!["--no-check-eof"], vec!["--delay", "15ms"]],
+            ..Self::of_all_kinds(rate)
         }
     }
 
@@ -69,7 +82,8 @@ impl Mix {
     }
 
     fn args(&self, address: &str, number: u32) -> Vec<String> {
-        let (target, listen) = (format!("http://{address}"), format!("0.0.0.0:{CONTROL}"));
+        let scheme = if self.https { "https" } else { "http" };
+        let (target, listen) = (format!("{scheme}://{address}"), format!("0.0.0.0:{CONTROL}"));
         let (rate, seed) = ((self.rate / self.pods).to_string(), number.to_string());
         let at_most = format!("{}s", self.at_most.as_secs());
         #[rustfmt::skip]
@@ -93,6 +107,8 @@ pub struct Traffic<'a> {
     senders: Vec<Sender>,
     /// Records of pods that were replaced.
     retired: Vec<Record>,
+    /// Answers to the pod whose records were thrown away.
+    unrecorded: u64,
     started: u32,
 }
 
@@ -121,17 +137,24 @@ impl<'a> Traffic<'a> {
     /// Starts load pods, and replaces some until each of the fleet's edge pods is met by at least one. The total rate
     /// is that of the mix all the while.
     pub async fn start(fleet: &Fleet<'a>, mix: Mix) -> Result<Self, Error> {
-        let mut traffic = Self::toward(fleet.namespace, fleet.address().await?, mix).await?;
+        let mut traffic = Self::anywhere(fleet, mix).await?;
         let edge_pods = fleet.edge_pods().await?;
-        for number in 0..traffic.mix.pods {
-            traffic.add(number).await?;
-        }
         while let Some(missing) = traffic.missing(&edge_pods) {
             if traffic.started >= MAX_PODS {
                 let seen = format!("{MAX_PODS} load pods were started, none of them was sent to {missing}");
                 return Err(Error::Never { what: "every edge pod to get traffic".into(), seen });
             }
             let number = traffic.retire_one_of_many().await?;
+            traffic.add(number).await?;
+        }
+        Ok(traffic)
+    }
+
+    /// Starts load pods, whichever edge pods they are sent to.
+    pub async fn anywhere(fleet: &Fleet<'a>, mix: Mix) -> Result<Self, Error> {
+        let address = if mix.https { fleet.https_address().await? } else { fleet.address().await? };
+        let mut traffic = Self::toward(fleet.namespace, address, mix).await?;
+        for number in 0..traffic.mix.pods {
             traffic.add(number).await?;
         }
         Ok(traffic)
@@ -151,10 +174,11 @@ impl<'a> Traffic<'a> {
     /// they are ready, and refuse connections until then. That moment is nobody's loss, so it belongs to a pod whose
     /// records are thrown away.
     async fn toward(namespace: &'a Namespace<'a>, address: String, mix: Mix) -> Result<Self, Error> {
-        let mut traffic =
-            Self { namespace, address, mix, senders: Vec::new(), retired: Vec::new(), started: 0 };
+        let (senders, retired) = (Vec::new(), Vec::new());
+        let mut traffic = Self { namespace, address, mix, senders, retired, unrecorded: 0, started: 0 };
         let (first, ()) = traffic.send(0, answered).await?;
-        traffic.empty(&first).await?;
+        let records = traffic.empty(&first).await?;
+        traffic.unrecorded = records.iter().filter_map(answered).count() as u64;
         traffic.started = 0;
         Ok(traffic)
     }
@@ -229,6 +253,16 @@ impl<'a> Traffic<'a> {
             }
         }
         Ok(totals)
+    }
+
+    /// Answers that were given before the load began, to find out whether its address answers: no record has them.
+    pub fn unrecorded(&self) -> u64 {
+        self.unrecorded
+    }
+
+    /// Waits until this many more requests have been sent.
+    pub async fn goes_on(&self, requests: u64) -> Result<(), Error> {
+        self.reaches(self.totals().await?.sent + requests, STARTS_WITHIN).await
     }
 
     /// Waits until this many requests have been sent.

@@ -4,10 +4,12 @@ use super::Error;
 use super::engine::{Config, MAX_REQUESTS, Pace};
 use super::header::HeaderFile;
 use super::record::Mode;
+use super::tls::Tls;
 use super::workload::PathSpec;
 use bytes::Bytes;
 use http::uri::{Authority, Scheme, Uri};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -18,11 +20,15 @@ const MAX_KEYS: u32 = 1_000_000;
 /// Arguments of `e2e load`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// Where to send requests, as in http://edge:8080 (the name is resolved once, at the start).
-    #[arg(long, value_name = "http://HOST:PORT")]
+    /// Where to send requests, as in http://edge:8080 or https://edge (the name is resolved once, at the start).
+    #[arg(long, value_name = "http[s]://HOST:PORT")]
     target: Target,
 
-    /// Host header, when it differs from the target.
+    /// With https: the certificates to trust, in PEM. The target must show one of theirs for its host.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+
+    /// Host header, and the name to ask for over TLS, when it differs from the target.
     #[arg(long, value_name = "NAME")]
     host: Option<Authority>,
 
@@ -137,9 +143,12 @@ impl Args {
             0 => Pace::Closed { think: self.think },
             rate => Pace::Open { rate },
         };
+        let authority = self.host.clone().unwrap_or_else(|| self.target.authority.clone());
+        let tls = self.tls(authority.host())?;
         Ok(Config {
             address: self.target.resolve().await?,
-            authority: self.host.clone().unwrap_or_else(|| self.target.0.clone()),
+            tls,
+            authority,
             paths: self.paths.clone(),
             body: Bytes::from(self.body.clone()),
             header_files: self.header_files.clone(),
@@ -155,6 +164,15 @@ impl Args {
         })
     }
 
+    fn tls(&self, host: &str) -> Result<Option<Tls>, Error> {
+        match (&self.ca, self.target.is_https) {
+            (None, false) => Ok(None),
+            (Some(authority), true) => Tls::new(authority, host).map(Some),
+            (None, true) => Err(Error::Options("https needs --ca: whom to trust".into())),
+            (Some(_), false) => Err(Error::Options("--ca has no meaning without https".into())),
+        }
+    }
+
     fn checked_clients(&self) -> Result<Vec<Mode>, Error> {
         let count = |share: &ModeShare| share.clients.unwrap_or(self.clients);
         let total = self.modes.iter().map(count).fold(0, usize::saturating_add);
@@ -166,28 +184,33 @@ impl Args {
     }
 }
 
-/// Host and port of a plain HTTP target.
+/// Host and port of the target, and how it is spoken to.
 #[derive(Clone, Debug)]
-struct Target(Authority);
+struct Target {
+    authority: Authority,
+    is_https: bool,
+}
 
 impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let uri: Uri = text.parse().map_err(|e| format!("{e}; write it as http://HOST:PORT"))?;
-        match (uri.scheme() == Some(&Scheme::HTTP), uri.authority(), uri.path()) {
-            (true, Some(authority), "/" | "") => Ok(Target(authority.clone())),
+        let is_https = uri.scheme() == Some(&Scheme::HTTPS);
+        match (is_https || uri.scheme() == Some(&Scheme::HTTP), uri.authority(), uri.path()) {
+            (true, Some(authority), "/" | "") => Ok(Target { authority: authority.clone(), is_https }),
             (true, _, _) => Err("give the path with --path, here only http://HOST:PORT".into()),
-            (false, _, _) => Err("only plain http is spoken; write it as http://HOST:PORT".into()),
+            (false, _, _) => Err("only http and https are spoken; write it as http://HOST:PORT".into()),
         }
     }
 }
 
 impl Target {
     async fn resolve(&self) -> Result<SocketAddr, Error> {
-        let port = self.0.port_u16().unwrap_or(80);
-        let host = self.0.host().trim_start_matches('[').trim_end_matches(']');
-        let failed = |reason: String| Error::Resolve { target: format!("{}:{port}", self.0.host()), reason };
+        let port = self.authority.port_u16().unwrap_or(if self.is_https { 443 } else { 80 });
+        let host = self.authority.host();
+        let failed = |reason: String| Error::Resolve { target: format!("{host}:{port}"), reason };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
         let mut found = tokio::net::lookup_host((host, port)).await.map_err(|e| failed(e.to_string()))?;
         found.next().ok_or_else(|| failed("no address".into()))
     }

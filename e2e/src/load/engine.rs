@@ -5,11 +5,12 @@ use super::header::HeaderFile;
 use super::record::{EdgeHeader, Loss, Mode, Origins, Record};
 use super::store::{Clock, Store};
 use super::summary::Summary;
+use super::tls::Tls;
 use super::wire;
 use super::workload::{PathSpec, Rota, Workload};
 use bytes::Bytes;
 use http::Request;
-use http::uri::Authority;
+use http::uri::{Authority, Scheme};
 use http_body_util::Full;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -30,6 +31,8 @@ pub struct Config {
     pub address: SocketAddr,
     /// `Host` or `:authority` of every request.
     pub authority: Authority,
+    /// How to speak TLS; none: plain HTTP.
+    pub tls: Option<Tls>,
     /// The requests to send, at least one, at most 65,535.
     pub paths: Vec<PathSpec>,
     /// Body of POST, PUT and PATCH requests.
@@ -110,6 +113,7 @@ impl Load {
     /// Starts the clients.
     pub fn start(config: Config) -> Load {
         let workload = Workload::new(
+            if config.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP },
             config.authority.clone(),
             config.paths.clone(),
             config.body.clone(),
@@ -176,6 +180,8 @@ struct Client {
     rota: Rota,
     shared: Arc<Shared>,
     connection: Option<Connection>,
+    /// TLS: which certificate answered when the last connection was made.
+    certificate: Option<Arc<str>>,
     origins: Origins,
 }
 
@@ -193,7 +199,7 @@ impl Client {
             keys: shared.config.keys,
             paths: shared.config.paths.len() as u16,
         };
-        Client { index, mode, rota, shared, connection: None, origins: Origins::default() }
+        Client { index, mode, rota, shared, connection: None, certificate: None, origins: Origins::default() }
     }
 
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
@@ -259,7 +265,7 @@ impl Client {
         let record = Record {
             sent_micros,
             received_micros,
-            origin: self.origins.share(&edge, header("x-served-by")),
+            origin: self.origins.share(&edge, header("x-served-by"), self.certificate.as_deref()),
             key: turn.key,
             seq: due.seq,
             client: self.index,
@@ -304,12 +310,18 @@ impl Client {
         }
     }
 
-    async fn connect(&self) -> Result<Connection, Loss> {
-        let Config { address, delay, timeout: limit, .. } = self.shared.config;
-        let (wire, probe) = match timeout(limit, wire::connect(address, delay)).await {
-            Ok(Ok(connected)) => connected,
-            Ok(Err(_)) | Err(_) => return Err(Loss::Connect),
+    async fn connect(&mut self) -> Result<Connection, Loss> {
+        let Config { address, delay, timeout: limit, ref tls, .. } = self.shared.config;
+        let connect = async {
+            let (wire, probe) = wire::connect(address, delay).await.map_err(|_| Loss::Connect)?;
+            let Some(tls) = tls else { return Ok((wire, probe, None)) };
+            let (wire, certificate) = tls.over(self.mode, wire).await.map_err(|_| Loss::Tls)?;
+            Ok((wire, probe, Some(certificate)))
         };
+        let connected = timeout(limit, connect).await.unwrap_or(Err(Loss::Connect));
+        self.certificate = None;
+        let (wire, probe, certificate) = connected?;
+        self.certificate = certificate;
         Connection::start(self.mode, wire, probe).await.map_err(|_| Loss::Protocol)
     }
 }

@@ -1,8 +1,8 @@
 //! `e2e load`: sends requests, never a second time, and records what became of each. Does I/O.
 //!
 //! Pure parts: [`record`] (one request and its line), [`summary`], [`judge`] (verdicts over records),
-//! [`workload`] (what is sent). The rest, from the wire up: `delay` and `wire` (TCP), `gate` (a client
-//! that does not look), `connection` (one exchange), `header` (headers from files), [`engine`] (clients
+//! [`workload`] (what is sent). The rest, from the wire up: `delay` and `wire` (TCP), [`tls`], `gate` (a
+//! client that does not look), `connection` (one exchange), `header` (headers from files), [`engine`] (clients
 //! and their pace), `store`, `control` (HTTP endpoint).
 
 mod args;
@@ -16,6 +16,7 @@ pub mod judge;
 pub mod record;
 mod store;
 pub mod summary;
+pub mod tls;
 mod wire;
 pub mod workload;
 

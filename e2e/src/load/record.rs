@@ -30,6 +30,8 @@ pub enum Loss {
     Eof,
     /// No full answer within the timeout.
     Timeout,
+    /// TLS: the handshake failed, for want of a certificate or because the host's was another one.
+    Tls,
     /// What came back was no HTTP.
     Protocol,
     /// HTTP/2: a GOAWAY said that this stream was not processed, so a client may send it again
@@ -58,6 +60,8 @@ pub struct Origin {
     pub pod: Option<String>,
     /// `X-Served-By`.
     pub served_by: Option<String>,
+    /// TLS: fingerprint of the certificate, see [`super::tls::fingerprint`].
+    pub certificate: Option<String>,
 }
 
 /// One request and what became of it. Serialized as one flat JSON object; absent parts are left out.
@@ -103,6 +107,11 @@ impl Record {
     /// The edge pod that decided, when it said so.
     pub fn pod(&self) -> Option<&str> {
         self.origin.pod.as_deref()
+    }
+
+    /// The certificate of the connection, by its fingerprint, when it was one of TLS.
+    pub fn certificate(&self) -> Option<&str> {
+        self.origin.certificate.as_deref()
     }
 
     /// From the first byte written to the last byte read, in microseconds.
@@ -166,13 +175,19 @@ impl Origins {
     /// A server that makes up a new name for each answer must not fill the memory.
     const MAX: usize = 1024;
 
-    /// The origin that these headers describe, without an allocation when it is known.
-    pub fn share(&mut self, edge: &EdgeHeader<'_>, served_by: Option<&str>) -> Arc<Origin> {
+    /// The origin that these headers and this certificate describe, without an allocation when it is known.
+    pub fn share(
+        &mut self,
+        edge: &EdgeHeader<'_>,
+        served_by: Option<&str>,
+        certificate: Option<&str>,
+    ) -> Arc<Origin> {
         let known = self.0.iter().find(|o| {
             o.route.as_deref() == edge.route
                 && o.side == edge.side
                 && o.pod.as_deref() == edge.pod
                 && o.served_by.as_deref() == served_by
+                && o.certificate.as_deref() == certificate
         });
         if let Some(origin) = known {
             return Arc::clone(origin);
@@ -185,6 +200,7 @@ impl Origins {
             side: edge.side,
             pod: edge.pod.map(str::to_owned),
             served_by: served_by.map(str::to_owned),
+            certificate: certificate.map(str::to_owned),
         });
         self.0.push(Arc::clone(&origin));
         origin
@@ -214,6 +230,8 @@ struct Line {
     pod: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     served_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
 }
 
 impl From<Record> for Line {
@@ -234,6 +252,7 @@ impl From<Record> for Line {
             bucket: r.bucket,
             pod: origin.pod,
             served_by: origin.served_by,
+            certificate: origin.certificate,
         }
     }
 }
@@ -243,7 +262,13 @@ impl From<Line> for Record {
         Record {
             sent_micros: l.sent,
             received_micros: l.received,
-            origin: Arc::new(Origin { route: l.route, side: l.side, pod: l.pod, served_by: l.served_by }),
+            origin: Arc::new(Origin {
+                route: l.route,
+                side: l.side,
+                pod: l.pod,
+                served_by: l.served_by,
+                certificate: l.certificate,
+            }),
             key: l.key,
             seq: l.seq,
             client: l.client,
@@ -287,11 +312,11 @@ mod tests {
     fn equal_origins_are_one_allocation() {
         let mut origins = Origins::default();
         let edge = EdgeHeader::parse("route=a;side=service");
-        let first = origins.share(&edge, Some("content-1"));
-        assert!(Arc::ptr_eq(&first, &origins.share(&edge, Some("content-1"))));
-        assert!(!Arc::ptr_eq(&first, &origins.share(&edge, None)));
+        let first = origins.share(&edge, Some("content-1"), None);
+        assert!(Arc::ptr_eq(&first, &origins.share(&edge, Some("content-1"), None)));
+        assert!(!Arc::ptr_eq(&first, &origins.share(&edge, None, None)));
         for n in 0..3 * Origins::MAX {
-            origins.share(&edge, Some(&n.to_string()));
+            origins.share(&edge, Some(&n.to_string()), None);
         }
         assert!(origins.0.len() <= Origins::MAX);
     }

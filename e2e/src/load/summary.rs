@@ -18,7 +18,7 @@ pub struct Summary {
     pub lost: u64,
     /// HTTP/2 streams that a GOAWAY named as unprocessed.
     pub h2_unprocessed: u64,
-    /// Lost requests by kind: `connect`, `reset`, `eof`, `timeout`, `protocol`.
+    /// Lost requests by kind: `connect`, `reset`, `eof`, `timeout`, `tls`, `protocol`.
     pub lost_by: BTreeMap<String, u64>,
     /// Answers by class of status: `2xx`, `3xx` ...
     pub status: BTreeMap<String, u64>,
@@ -139,6 +139,7 @@ fn loss_name(loss: Loss) -> &'static str {
         Loss::Reset => "reset",
         Loss::Eof => "eof",
         Loss::Timeout => "timeout",
+        Loss::Tls => "tls",
         Loss::Protocol => "protocol",
         Loss::H2Unprocessed => "h2_unprocessed",
     }

@@ -1,5 +1,5 @@
-//! Connections as the load sees them: plain or delayed TCP, and a look at whether the other side has
-//! closed. Does I/O.
+//! Connections as the load sees them: plain or delayed TCP, TLS over either, and a look at whether the
+//! other side has closed. Does I/O.
 
 use super::delay::{Delayed, EndsAt};
 use std::io;
@@ -11,11 +11,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
+use tokio_rustls::client::TlsStream;
 
 /// One connection to the target.
 pub(super) enum Wire {
     Plain(TcpStream),
     Delayed(Delayed),
+    Tls(Box<TlsStream<Wire>>),
 }
 
 /// Tells whether a connection was closed by the other side, without touching what it carries.
@@ -49,7 +51,7 @@ impl Probe {
             Probe::Plain(socket) => {
                 let mut byte = [0; 1];
                 let looked = recv(socket, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-                // Bytes on an idle connection (such as a 408) make it as unusable as its end does.
+                // Bytes on an idle connection (a 408, the alert that ends TLS) make it as unusable as its end does.
                 !matches!(looked, Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR))
             }
             Probe::Delayed(ends_at) => ends_at.get().is_some_and(|due| *due <= Instant::now()),
@@ -62,6 +64,7 @@ impl AsyncRead for Wire {
         match self.get_mut() {
             Wire::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
             Wire::Delayed(delayed) => Pin::new(delayed).poll_read(cx, buf),
+            Wire::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -71,6 +74,7 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Wire::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
             Wire::Delayed(delayed) => Pin::new(delayed).poll_write(cx, bytes),
+            Wire::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -78,6 +82,7 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Wire::Plain(socket) => Pin::new(socket).poll_flush(cx),
             Wire::Delayed(delayed) => Pin::new(delayed).poll_flush(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -85,6 +90,7 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Wire::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Wire::Delayed(delayed) => Pin::new(delayed).poll_shutdown(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -80,6 +80,7 @@ fn splitmix(value: u64) -> u64 {
 /// Everything about requests that does not change during a load.
 #[derive(Debug)]
 pub(super) struct Workload {
+    scheme: Scheme,
     pub(super) authority: Authority,
     pub(super) host: HeaderValue,
     pub(super) paths: Vec<PathSpec>,
@@ -88,14 +89,21 @@ pub(super) struct Workload {
 }
 
 impl Workload {
-    pub(super) fn new(authority: Authority, paths: Vec<PathSpec>, body: Bytes, keys: u32, seed: u64) -> Self {
+    pub(super) fn new(
+        scheme: Scheme,
+        authority: Authority,
+        paths: Vec<PathSpec>,
+        body: Bytes,
+        keys: u32,
+        seed: u64,
+    ) -> Self {
         let cookie = |index| {
             // Hexadecimal digits are always a valid header.
             HeaderValue::try_from(format!("stomaton_id={}", cohort_key(seed, index)))
                 .unwrap_or(HeaderValue::from_static("stomaton_id=0"))
         };
         let host = HeaderValue::from_str(authority.as_str()).unwrap_or(HeaderValue::from_static("localhost"));
-        Workload { authority, host, paths, body, cookies: (0..keys).map(cookie).collect() }
+        Workload { scheme, authority, host, paths, body, cookies: (0..keys).map(cookie).collect() }
     }
 
     pub(super) fn request(&self, mode: Mode, client: u16, seq: u32, turn: Turn) -> Request<Full<Bytes>> {
@@ -129,7 +137,7 @@ impl Workload {
         let mut parts = http::uri::Parts::default();
         parts.path_and_query = Some(path.clone());
         if mode == Mode::Http2 {
-            parts.scheme = Some(Scheme::HTTP);
+            parts.scheme = Some(self.scheme.clone());
             parts.authority = Some(self.authority.clone());
         }
         Uri::from_parts(parts).unwrap_or_default()

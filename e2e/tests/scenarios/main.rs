@@ -1,11 +1,18 @@
 //! Real pods, real NGINX, real traffic, a real kubelet. One program, since each more would be linked for nothing;
 //! which scenarios may run at the same time is theirs to say (`Turn`).
 
+mod counting;
 mod drain;
+mod holes;
 mod input;
 mod install;
+mod kills;
+mod limits;
 mod operator;
 mod rollback;
+mod scale;
 mod services;
+mod structure;
+mod tls;
 mod tokens;
 mod weights;

@@ -18,15 +18,6 @@ const STEPS: i32 = 40;
 /// The step of the first attempt on which the service breaks.
 const BREAK_AT: i32 = 12;
 
-/// Clients that look whether a connection was closed, clients that do not, and clients that are 30 ms away.
-fn clients() -> Mix {
-    Mix {
-        modes: vec!["keepalive=16", "fresh=8", "http2=8"],
-        variants: vec![vec![], vec!["--no-check-eof"], vec!["--delay", "15ms"]],
-        ..Mix::of_all_kinds(900)
-    }
-}
-
 fn plan() -> Plan<'static> {
     Plan {
         name: "steps",
@@ -43,7 +34,7 @@ async fn fifty_weight_changes_and_a_rollback_lose_nothing() {
     scenario("weights", Turn::Alone, async |namespace| {
         let fleet = Fleet::deploy(namespace).await?;
         let edges = fleet.edge_pods().await?.len();
-        let traffic = Traffic::start(&fleet, clients()).await?;
+        let traffic = Traffic::start(&fleet, Mix::of_all_habits(900)).await?;
 
         fleet.apply_plan(&plan()).await?;
         let limit = Duration::from_secs(120);

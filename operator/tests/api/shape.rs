@@ -384,13 +384,13 @@ fn a_namespace_goes_with_everything_in_it() {
         run(&world, "shop", "fleet:1").await;
         let namespaces = Api::<Namespace>::all(world.client.clone());
         namespaces.delete(&world.namespace, &DeleteParams::default()).await.unwrap();
-        world
-            .eventually("end of the namespace", async || {
-                match namespaces.get_opt(&world.namespace).await.unwrap() {
-                    Some(namespace) => Err(format!("{:#?}", namespace.status)),
-                    None => Ok(()),
-                }
-            })
-            .await;
+        // The end of the namespace itself is paced by Kubernetes: it looks again every 8 s and more.
+        let kept = async || {
+            let gateway = world.api::<Gateway>().get_opt("edge").await.unwrap().map(|o| o.metadata);
+            let service = world.api::<StomatonService>().get_opt("shop").await.unwrap().map(|o| o.metadata);
+            gateway.or(service)
+        };
+        let gone = async || kept().await.map_or(Ok(()), |kept| Err(format!("{kept:#?}")));
+        world.eventually("end of what has our finalizer", gone).await;
     });
 }
