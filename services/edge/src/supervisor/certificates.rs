@@ -151,6 +151,7 @@ fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use std::os::unix::fs::symlink;
 
     /// A certificate for these names and its key, as PEM.
     fn pair(names: &[&str]) -> (String, String) {
@@ -223,11 +224,13 @@ mod tests {
             for (file, content) in files {
                 fs::write(version.join(file), content).unwrap();
             }
-            crate::files::replace_link(&root.path().join("tls/..data"), &format!("..{number}")).unwrap();
+            let next = root.path().join("tls/..data_tmp");
+            symlink(format!("..{number}"), &next).unwrap();
+            fs::rename(&next, root.path().join("tls/..data")).unwrap();
         };
         let (first, second) = (pair(&["a.example"]), pair(&["a.example"]));
         bring(&[("tls.crt", &first.0), ("tls.key", &first.1)]);
-        std::os::unix::fs::symlink(format!("..data/{ID}"), root.path().join("tls").join(ID)).unwrap();
+        symlink(format!("..data/{ID}"), root.path().join("tls").join(ID)).unwrap();
         let one = certificates.look();
         assert_eq!((one.len(), one[0].id.as_str(), one[0].fault), (1, ID, None));
         assert_eq!(certificates.look(), one);
