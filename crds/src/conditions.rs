@@ -19,6 +19,8 @@ pub enum Type {
     Stalled,
     /// What every running edge pod acknowledged is what the spec says.
     Programmed,
+    /// Every certificate that the spec names can be served, and is for its hosts.
+    CertificatesReady,
     /// Every Secret and ConfigMap that the spec names is there, with every key.
     SecretsReady,
     /// Every service that the spec depends on may be called and is ready.
@@ -33,6 +35,7 @@ impl Type {
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
             Self::Programmed => "Programmed",
+            Self::CertificatesReady => "CertificatesReady",
             Self::SecretsReady => "SecretsReady",
             Self::DependenciesReady => "DependenciesReady",
         }
@@ -56,6 +59,14 @@ pub enum Reason {
     RoutesDropped,
     /// An older Gateway has claimed a host and path of a route; that route is left out here.
     Conflicted,
+    /// An edge pod has no Secret of a certificate.
+    CertificateMissing,
+    /// A Secret of a certificate holds none, or no key.
+    CertificateUnusable,
+    /// A certificate is not that of its key, or not for its hosts.
+    CertificateMismatch,
+    /// A certificate is not valid any more, or not yet.
+    CertificateExpired,
     /// An object that the spec names does not exist.
     NotFound,
     /// A Service that the spec names has no usable port.
@@ -114,6 +125,10 @@ impl Reason {
             Self::EdgeRefused => "EdgeRefused",
             Self::RoutesDropped => "RoutesDropped",
             Self::Conflicted => "Conflicted",
+            Self::CertificateMissing => "CertificateMissing",
+            Self::CertificateUnusable => "CertificateUnusable",
+            Self::CertificateMismatch => "CertificateMismatch",
+            Self::CertificateExpired => "CertificateExpired",
             Self::NotFound => "NotFound",
             Self::NoPort => "NoPort",
             Self::Invalid => "Invalid",

@@ -36,6 +36,9 @@ pub struct EdgeState {
     pub gaps: u64,
     /// Reloads of NGINX in this boot: structure costs one, weights none.
     pub reloads: u64,
+    /// Certificates that the newest structure names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateState>,
     /// Answers by route id, audience and side.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counters: BTreeMap<String, BTreeMap<String, Sides>>,
@@ -103,6 +106,40 @@ pub struct Stretch {
     pub requests: u64,
     /// Length of the stretch.
     pub over_millis: i64,
+}
+
+/// What a pod has of a certificate. NGINX serves it 10 s after it has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateState {
+    /// Directory in which it is mounted: see [`crate::ids::secret_dir`].
+    pub id: String,
+    /// SHA-256 of the certificate, in hex; none: there is none that can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// Beginning of its validity, seconds since the epoch.
+    #[serde(default)]
+    pub not_before: i64,
+    /// End of its validity, seconds since the epoch.
+    #[serde(default)]
+    pub not_after: i64,
+    /// Why it cannot be served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<CertificateFault>,
+    /// Hosts that it should be for and is not: clients refuse it there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncovered: Vec<String>,
+}
+
+/// Why a certificate cannot be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum CertificateFault {
+    /// The pod has none: there is no such Secret, or the kubelet has not brought it yet.
+    Missing,
+    /// Certificate or key is not there, or is not PEM.
+    Unusable,
+    /// The key is that of another certificate.
+    KeyMismatch,
 }
 
 /// Counters of both sides of a route for one audience.

@@ -151,6 +151,17 @@ fn every_rule_of_a_route_refuses_and_says_why() {
             "a header of identity",
         ),
         (json!({ "maintenance": { "retryAfter": "0s" } }), "`retryAfter` must be"),
+        (json!({ "scaling": { "min": 3, "max": 2 } }), "must not exceed"),
+        (
+            json!({ "scaling": { "max": 4 }, "resources": { "limits": { "memory": "1Gi" } } }),
+            "goes by the CPU that `resources` requests",
+        ),
+        (json!({ "disruption": { "maxUnavailable": 0 } }), "block every drain"),
+        (json!({ "service": { "externalTrafficPolicy": "Local" } }), "goes with the types NodePort"),
+        (
+            json!({ "service": { "annotations": { "fleet.stomaton.com/x": "x" } } }),
+            "annotations of fleet.stomaton.com",
+        ),
         (json!({ "trustedProxies": { "networks": ["all"] } }), "must be networks"),
     ] {
         let refused = words(validate_cel(&edge(spec.clone())));
@@ -186,6 +197,15 @@ fn a_whole_route_is_accepted() {
         "rateLimits": { "mode": "DryRun", "perClient": { "requestsPerSecond": 5 } },
         "securityHeaders": { "contentSecurityPolicy": "default-src 'self'" },
         "maintenance": { "retryAfter": "10m" },
+        "accessLog": { "stdout": true },
+        "scaling": { "max": 8, "cpuPercent": 60 },
+        "disruption": { "maxUnavailable": "25%" },
+        "placement": {
+            "spread": "Nodes", "priorityClassName": "edge", "nodeSelector": { "a": "b" },
+            "tolerations": [{ "key": "edge", "operator": "Exists", "effect": "NoSchedule" }],
+        },
+        "resources": { "requests": { "cpu": "500m" }, "limits": { "memory": "1Gi" } },
+        "service": { "type": "LoadBalancer", "externalTrafficPolicy": "Local", "annotations": { "a/b": "c" } },
     });
     assert_eq!(words(validate_cel(&edge(whole))), "");
 }

@@ -76,6 +76,9 @@ pub struct EdgeConfigSpec {
     /// Whether answers carry the diagnostic header.
     #[serde(default)]
     pub diagnostics: bool,
+    /// Whether agents print the access log.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub access_log_to_stdout: bool,
 }
 
 /// A route, compiled.

@@ -12,10 +12,11 @@ pub use edge_config::{
 };
 pub use edge_weights::{EdgeWeights, EdgeWeightsSpec, RouteWeights};
 pub use gateway::{
-    AddressFrom, Auth, Certificate, Cors, Diagnostics, DroppedRoute, Engine, FrameOptions, Gateway,
-    GatewayService, GatewaySpec, GatewayStatus, HeaderMatch, Jwt, LimitClass, LimitMode, Maintenance, Method,
-    OnOutage, PodStatus, Rate, RateLimits, ReferrerPolicy, Route, RouteAuth, RouteLimit, RouteMatch,
-    SecurityHeaders, ServiceType, Timeouts, Tls, TlsVersion, TrustedProxies,
+    AccessLog, AddressFrom, Auth, Certificate, CertificateStatus, Cors, Diagnostics, DroppedRoute,
+    EdgeScaling, Engine, ExternalTrafficPolicy, FrameOptions, Gateway, GatewayService, GatewaySpec,
+    GatewayStatus, HeaderMatch, Jwt, LimitClass, LimitMode, LimitsStatus, Maintenance, Method, OnOutage,
+    PodStatus, Rate, RateLimits, ReferrerPolicy, Route, RouteAuth, RouteLimit, RouteMatch, SecurityHeaders,
+    ServiceType, Timeouts, Tls, TlsVersion, TotalShare, TrustedProxies,
 };
 pub use migration_plan::{
     Evidence, GatewayRef, Guard, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus, Phase, PlanRoute,

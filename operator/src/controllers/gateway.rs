@@ -2,19 +2,30 @@
 
 mod apply;
 mod build;
+mod certificates;
 mod conditions;
 mod gather;
 pub mod names;
 mod ownership;
 mod validate;
 
-use super::{Reconcile, Stop, of_label};
-use crate::{api, apply as children, context::Context, edges::Key, status, watch};
+use super::{
+    Reconcile, Stop, of_label,
+    workload::children::{self as known, Children, Kind, Part},
+};
+use crate::{
+    api, apply as children,
+    context::Context,
+    edges::{Key, ready::LATELY},
+    status, watch,
+};
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::Deployment,
+    autoscaling::v2::HorizontalPodAutoscaler,
     core::v1::{Pod, Service, ServiceAccount},
+    policy::v1::PodDisruptionBudget,
     rbac::v1::{Role, RoleBinding},
 };
 use kube::{
@@ -69,13 +80,25 @@ struct Problems {
     conflicted: bool,
 }
 
-/// How often a Gateway looks whether what another one had claimed is free.
-const AGAIN: Duration = Duration::from_secs(30);
+/// What passes share.
+pub struct Shared {
+    /// All Gateways: the oldest has what several claim.
+    all: Store<Guarded<Gateway>>,
+    /// Children that come and go with the spec.
+    known: Children,
+}
+
+/// The kinds of children that come and go with the spec.
+fn optional() -> Vec<Kind> {
+    vec![Kind::of::<HorizontalPodAutoscaler>(Part::Acting), Kind::of::<PodDisruptionBudget>(Part::Acting)]
+}
+
+/// How often a Gateway looks whether what another one had claimed is free, and whether pods that went stay away.
+const AGAIN: Duration = LATELY;
 
 impl Reconcile for Gateway {
     type Error = Error;
-    /// All Gateways: the oldest has what several claim.
-    type Shared = Store<Guarded<Gateway>>;
+    type Shared = Shared;
 
     fn reason(error: &Error) -> Reason {
         match error {
@@ -84,12 +107,12 @@ impl Reconcile for Gateway {
         }
     }
 
-    async fn reconcile(&self, ctx: &Context, all: &Self::Shared) -> Result<Option<Duration>, Error> {
+    async fn reconcile(&self, ctx: &Context, shared: &Self::Shared) -> Result<Option<Duration>, Error> {
         if self.meta().deletion_timestamp.is_some() {
             // The garbage collector takes the children; making them anew would fight it.
             return Ok(None);
         }
-        let outcome = pass(self, ctx, all).await.unwrap_or_else(Outcome::Failed);
+        let outcome = pass(self, ctx, shared).await.unwrap_or_else(Outcome::Failed);
         let edges = ctx.edges.view(&Key::from_obj(self));
         let next = conditions::status(self, &outcome, &edges, Timestamp::now());
         if status::write(ctx, self, self.status.as_ref(), &next).await.map_err(Error::Status)?.is_some() {
@@ -98,13 +121,18 @@ impl Reconcile for Gateway {
         }
         match outcome {
             Outcome::Failed(error) => Err(error),
-            Outcome::Applied { problems, .. } if problems.conflicted => Ok(Some(AGAIN)),
-            Outcome::Applied { .. } | Outcome::Refused(_) => Ok(None),
+            Outcome::Applied { applied, problems } => {
+                let ready = ctx.edges.ready(&Key::from_obj(self)).now;
+                // Nothing fires when fewer pods have been ready for long enough.
+                let waits = applied.limits.is_some_and(|limits| limits.shared_by != ready);
+                Ok((problems.conflicted || waits).then_some(AGAIN))
+            }
+            Outcome::Refused(_) => Ok(None),
         }
     }
 }
 
-async fn pass(gateway: &Gateway, ctx: &Context, all: &Store<Guarded<Gateway>>) -> Result<Outcome, Error> {
+async fn pass(gateway: &Gateway, ctx: &Context, Shared { all, known }: &Shared) -> Result<Outcome, Error> {
     let gathered = gather::gather(ctx, gateway).await.map_err(Error::Gather)?;
     // A store that is not full yet would hide who was first. It only fails when the controller ends.
     let _ = all.wait_until_ready().await;
@@ -115,7 +143,7 @@ async fn pass(gateway: &Gateway, ctx: &Context, all: &Store<Guarded<Gateway>>) -
     };
     ownership::settle(&mut valid, &all.iter().filter_map(|g| g.0.as_ref().ok()).collect::<Vec<_>>());
     let (prepared, problems) = build::build(&valid, &gathered, &ctx.settings.edge_image);
-    let applied = Box::new(apply::apply(ctx, prepared).await?);
+    let applied = Box::new(apply::apply(ctx, &gateway.metadata, prepared, known).await?);
     Ok(Outcome::Applied { applied, problems })
 }
 
@@ -123,7 +151,8 @@ async fn pass(gateway: &Gateway, ctx: &Context, all: &Store<Guarded<Gateway>>) -
 pub async fn run(ctx: Arc<Context>, stop: Stop) {
     const BY: &str = "Gateway";
     let (store, gateways) = watch::main::<Gateway>(&ctx, BY);
-    let (neighbours, all) = (store.clone(), Arc::new(store.clone()));
+    let (known, changes) = known::watch(&ctx, BY, keys::GATEWAY, optional());
+    let (neighbours, shared) = (store.clone(), Shared { all: store.clone(), known });
     let edges = ctx.edges.changes().map(|gateway| {
         let namespace = gateway.namespace.unwrap_or_default();
         ObjectRef::new(&gateway.name).within(&namespace)
@@ -143,7 +172,10 @@ pub async fn run(ctx: Arc<Context>, stop: Stop) {
             beside(&neighbours, service.namespace())
         })
         .reconcile_on(edges);
-    super::run(controller, ctx, all, stop).await;
+    let controller = changes.into_iter().fold(controller, |controller, (resource, changes)| {
+        controller.watches_stream_with(changes, |child| of_label(&child, keys::GATEWAY), resource)
+    });
+    super::run(controller, ctx, Arc::new(shared), stop).await;
 }
 
 /// The Gateways of a namespace.

@@ -8,6 +8,7 @@ mod meta;
 pub mod migration_plan;
 mod rollout;
 pub mod stomaton_service;
+mod workload;
 
 use crate::{api, backoff::jittered, context::Context, pulse::PASS_LIMIT, status, watch::Guarded};
 use futures::{

@@ -1,9 +1,9 @@
 //! StomatonService: a Deployment and a Service, and the truth about both. The driver: five steps and a status.
 
 mod apply;
+mod autoscale;
 mod build;
 mod conditions;
-mod count;
 mod finish;
 mod gather;
 mod in_use;
@@ -15,7 +15,10 @@ mod validate;
 mod watching;
 mod written;
 
-use super::{Reconcile, Stop, of_label};
+use super::{
+    Reconcile, Stop, of_label,
+    workload::{self, children::Children},
+};
 use crate::{api, apply as children, context::Context, status, watch};
 use apply::Before;
 use finish::Finish;
@@ -96,7 +99,7 @@ const LEAVING: Duration = Duration::from_secs(5);
 
 /// What passes share.
 pub struct Shared {
-    known: kinds::Children,
+    known: Children,
     store: Store<Guarded<StomatonService>>,
     services: Store<PartialObjectMeta<Service>>,
     watching: Watching,
@@ -289,7 +292,7 @@ pub async fn run(ctx: Arc<Context>, stop: Stop) {
     });
     let (referring, using) = (store.clone(), store.clone());
     let (news, heard) = mpsc::unbounded();
-    let (known, changes) = kinds::watch(&ctx, BY);
+    let (known, changes) = workload::children::watch(&ctx, BY, keys::SERVICE, kinds::all());
     let (of_gateways, of_plans, of_weights) = (store.clone(), store.clone(), store.clone());
     let (kept, services_of_all) = watch::metadata_kept::<Service>(&ctx, BY);
     let (watching, written) = (Watching::default(), Written::default());

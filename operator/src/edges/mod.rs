@@ -2,6 +2,7 @@
 //!
 //! - [`follow`] (I/O): watches edge pods, holds the streams
 //! - [`kill`] (I/O): tells them to take a route back, past the API server
+//! - [`ready`] (pure): how many pods are ready, and were lately
 //! - [`tally`] (pure): counts per route, and whether a guard is breached
 //! - this file: the shared picture; short locks, no I/O
 //!
@@ -10,11 +11,13 @@
 
 pub mod follow;
 pub mod kill;
+pub mod ready;
 pub mod tally;
 
 use crate::{
     edges::{
         kill::Order,
+        ready::{Lately, Ready},
         tally::{Breach, Tally},
     },
     watch::Guarded,
@@ -144,12 +147,21 @@ struct Edge {
     pods: BTreeMap<String, Pod>,
     /// Signs kills; none before the Gateway's first pass, and where the operator may not have Secrets.
     kill_key: Option<KillKey>,
+    ready: Ready,
     tally: Tally,
     armed: HashMap<String, Armed>,
     /// Breaches by route id, with the attempt they belong to.
     breached: HashMap<String, (i32, Breach)>,
     /// Totals when a revision of a route was first seen acknowledged, so that evidence is of that step only.
     baselines: HashMap<String, (i64, Sides)>,
+}
+
+impl Edge {
+    /// Kubernetes sends no new clients to a pod that is on its way out.
+    fn note_ready(&mut self) {
+        let ready = self.pods.values().filter(|pod| pod.ready && !pod.terminating).count();
+        self.ready.note(i32::try_from(ready).unwrap_or(i32::MAX), Instant::now());
+    }
 }
 
 #[derive(Default)]
@@ -186,7 +198,14 @@ impl Edges {
         EdgeView { pods: pods.collect() }
     }
 
-    /// Fires when pods came or went, or when one applied, refused, fell silent or spoke again. Counters alone do not.
+    /// How many edge pods of a Gateway users are sent to, now and lately.
+    pub fn ready(&self, gateway: &Key) -> Lately {
+        let now = Instant::now();
+        self.lock().get(gateway).map_or_else(Lately::default, |edge| edge.ready.lately(now))
+    }
+
+    /// Fires when pods came or went, or when one applied, refused, fell silent, spoke again, or has other
+    /// certificates. Counters alone do not.
     pub fn changes(&self) -> impl Stream<Item = Key> + Send + 'static {
         futures::stream::unfold(self.changes.subscribe(), async |mut receiver| {
             loop {
@@ -259,6 +278,7 @@ impl Edges {
         let pod = edge.pods.entry(name.to_owned()).or_default();
         if (pod.ready, pod.terminating) != (ready, terminating) || pod.state.is_none() {
             (pod.ready, pod.terminating) = (ready, terminating);
+            edge.note_ready();
             self.changed(gateway);
         }
     }
@@ -302,6 +322,7 @@ impl Edges {
             && edge.pods.remove(name).is_some()
         {
             edge.tally.forget(name);
+            edge.note_ready();
             self.changed(gateway);
         }
     }
@@ -314,8 +335,8 @@ impl Edges {
         edge.tally.record(name, &state, Timestamp::now());
         let news = pod.silent
             || pod.state.as_ref().is_none_or(|(old, _)| {
-                (old.applied, &old.refused, &old.boot, &old.latches)
-                    != (state.applied, &state.refused, &state.boot, &state.latches)
+                (old.applied, &old.refused, &old.boot, &old.latches, &old.certificates)
+                    != (state.applied, &state.refused, &state.boot, &state.latches, &state.certificates)
             });
         pod.silent = false;
         pod.state = Some((state, Instant::now()));

@@ -47,6 +47,21 @@ fn acknowledged_is_what_every_pod_serves_and_a_silent_pod_serves_nothing_we_know
 }
 
 #[test]
+fn ready_is_a_pod_that_users_are_sent_to() {
+    let (edges, _alarms) = Edges::new();
+    assert_eq!(edges.ready(&gateway()).now, 0);
+    for (pod, ready, terminating) in [("p1", true, false), ("p2", true, false), ("p3", false, false)] {
+        edges.pod_seen(&gateway(), pod, ready, terminating);
+    }
+    assert_eq!(edges.ready(&gateway()).now, 2);
+    edges.pod_seen(&gateway(), "p2", true, true);
+    assert_eq!(edges.ready(&gateway()).now, 1);
+    edges.pod_seen(&gateway(), "p3", true, false);
+    edges.pod_gone(&gateway(), "p1");
+    assert_eq!(edges.ready(&gateway()), Lately { now: 1, most: None });
+}
+
+#[test]
 fn a_silent_pod_still_says_what_it_has_seen() {
     let mut view = EdgeView {
         pods: vec![EdgePod {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 mod crash;
+mod edge_pods;
 mod gateway;
 mod guards;
 mod migration_plan;

@@ -28,7 +28,7 @@ use stomaton_operator::{
 };
 
 /// Waits until the child `name` is there and `wanted` of it is true.
-async fn child<K>(world: &World, name: &str, what: &str, wanted: impl Fn(&K) -> bool) -> K
+pub async fn child<K>(world: &World, name: &str, what: &str, wanted: impl Fn(&K) -> bool) -> K
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
@@ -58,7 +58,7 @@ where
         .await;
 }
 
-fn replicas(deployment: &Deployment) -> Option<i32> {
+pub fn replicas(deployment: &Deployment) -> Option<i32> {
     deployment.spec.as_ref()?.replicas
 }
 

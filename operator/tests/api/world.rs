@@ -38,7 +38,7 @@ use std::{
     time::{Duration, Instant},
 };
 use stomaton_crds::{
-    edge_state::{Counts, EdgeState, Latch, Sides, Why},
+    edge_state::{Applied, CertificateState, Counts, EdgeState, Latch, Sides, Why},
     keys::EDGE_STATE_PORT,
     kill,
     v1alpha1::{EdgeConfig, EdgeWeights, MigrationPlan, RouteStatus, StomatonService},
@@ -690,6 +690,12 @@ impl Agent {
     /// The pod refuses what it was given last, in these words; none: it no longer does.
     pub fn refuse(&self, words: Option<&str>) {
         self.shared.state.lock().unwrap().refused = words.map(Into::into);
+        self.shared.news.notify_waiters();
+    }
+
+    /// What the pod has of its certificates.
+    pub fn has(&self, certificates: &[CertificateState]) {
+        self.shared.state.lock().unwrap().certificates = certificates.to_vec();
         self.shared.news.notify_waiters();
     }
 

@@ -1,8 +1,9 @@
 //! What the agent asks of the supervisor and how it is answered: one line each way over a unix socket. A request is
-//! a verb (`status`, `test PATH`, `reload`, `reopen`); an answer is JSON. Does I/O (the client).
+//! a verb (`status`, `certificates`, `test PATH`, `reload`, `reopen`); an answer is JSON. Does I/O (the client).
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use stomaton_crds::edge_state::CertificateFault;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
@@ -16,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub enum Verb {
     /// How NGINX is.
     Status,
+    /// Which certificates it has.
+    Certificates,
     /// Whether NGINX accepts the configuration in this file.
     Test(PathBuf),
     /// Read the current configuration; answered when old workers take no new connections.
@@ -28,6 +31,7 @@ impl fmt::Display for Verb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status => f.write_str("status"),
+            Self::Certificates => f.write_str("certificates"),
             Self::Test(path) => write!(f, "test {}", path.display()),
             Self::Reload => f.write_str("reload"),
             Self::Reopen => f.write_str("reopen"),
@@ -41,10 +45,11 @@ impl FromStr for Verb {
     fn from_str(line: &str) -> Result<Self, String> {
         match line.split_once(' ') {
             None if line == "status" => Ok(Self::Status),
+            None if line == "certificates" => Ok(Self::Certificates),
             None if line == "reload" => Ok(Self::Reload),
             None if line == "reopen" => Ok(Self::Reopen),
             Some(("test", path)) => Ok(Self::Test(path.into())),
-            _ => Err("unknown verb; known are: status, test PATH, reload, reopen".into()),
+            _ => Err("unknown verb; known are: status, certificates, test PATH, reload, reopen".into()),
         }
     }
 }
@@ -65,6 +70,24 @@ pub struct Status {
     pub uptime_millis: u64,
     /// Microseconds that the request took.
     pub took_micros: u64,
+}
+
+/// A certificate that is mounted, without its key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Certificate {
+    /// Its directory.
+    pub id: String,
+    /// SHA-256, in hex; none: it cannot be read.
+    pub fingerprint: Option<String>,
+    /// Beginning of its validity, seconds since the epoch.
+    pub not_before: i64,
+    /// End of its validity, seconds since the epoch.
+    pub not_after: i64,
+    /// Names that it is for.
+    pub names: Vec<String>,
+    /// Why NGINX cannot serve it.
+    pub fault: Option<CertificateFault>,
 }
 
 /// A version of NGINX.
@@ -95,6 +118,8 @@ impl fmt::Display for Version {
 pub(crate) enum Answer {
     /// Done.
     Ok(Status),
+    /// What was asked for.
+    Certificates(Vec<Certificate>),
     /// Not done, and why.
     Error(String),
 }
@@ -129,12 +154,27 @@ impl Supervisor {
 
     /// Asks, and waits for the answer.
     pub async fn ask(&self, verb: Verb) -> Result<Status, ControlError> {
-        let talk = tokio::time::timeout(PATIENCE, self.talk(&verb));
+        match self.answer(&verb).await? {
+            Answer::Ok(status) => Ok(status),
+            other => Err(unexpected(&verb, &other)),
+        }
+    }
+
+    /// Asks for the certificates.
+    pub async fn certificates(&self) -> Result<Vec<Certificate>, ControlError> {
+        match self.answer(&Verb::Certificates).await? {
+            Answer::Certificates(certificates) => Ok(certificates),
+            other => Err(unexpected(&Verb::Certificates, &other)),
+        }
+    }
+
+    async fn answer(&self, verb: &Verb) -> Result<Answer, ControlError> {
+        let talk = tokio::time::timeout(PATIENCE, self.talk(verb));
         let line = talk.await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
         let answer = line.and_then(|line| serde_json::from_str(&line).map_err(std::io::Error::other));
         match answer {
-            Ok(Answer::Ok(status)) => Ok(status),
             Ok(Answer::Error(reason)) => Err(ControlError::Refused(reason)),
+            Ok(answer) => Ok(answer),
             Err(cause) => Err(ControlError::Unreachable { socket: self.socket.clone(), cause }),
         }
     }
@@ -148,15 +188,19 @@ impl Supervisor {
     }
 }
 
+/// An answer to something else: the two are of different versions.
+fn unexpected(verb: &Verb, answer: &Answer) -> ControlError {
+    ControlError::Refused(format!("the supervisor answered {verb} with {answer:?}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_verb_survives_the_wire() {
-        for verb in
-            [Verb::Status, Verb::Test("/run/edge/nginx/gen-1/nginx.conf".into()), Verb::Reload, Verb::Reopen]
-        {
+        let test = Verb::Test("/run/edge/nginx/gen-1/nginx.conf".into());
+        for verb in [Verb::Status, Verb::Certificates, test, Verb::Reload, Verb::Reopen] {
             assert_eq!(verb.to_string().parse(), Ok(verb));
         }
         assert!("stop".parse::<Verb>().is_err());

@@ -40,6 +40,9 @@ struct Supervise {
     /// Directory of the access logs; made here, writable by the pod's fsGroup.
     #[arg(long, default_value = "/run/log/edge")]
     log_dir: PathBuf,
+    /// Directory with a directory for each certificate, as the kubelet mounts them; need not be there.
+    #[arg(long, default_value = EDGE_TLS_DIR)]
+    tls_dir: PathBuf,
     /// Configuration of NGINX, as the agent will write it.
     #[arg(long, default_value = "/run/edge/nginx/current/nginx.conf")]
     config: PathBuf,
@@ -129,6 +132,7 @@ async fn supervise(args: Supervise) -> Result<ExitCode, Box<dyn Error>> {
     let code = supervisor::run(supervisor::Options {
         control_socket: args.control_socket,
         log_dir: args.log_dir,
+        tls_dir: args.tls_dir,
         config: args.config,
         drain: args.drain,
         nginx: args.nginx,

@@ -83,11 +83,11 @@ impl State {
 
     /// Changes anything else; a change is published at once.
     pub fn change(&self, change: impl FnOnce(&mut EdgeState)) {
+        let news = |s: &EdgeState| (s.applied, s.seen, s.reloads, s.latches.clone(), s.certificates.clone());
         let mut inner = lock(&self.inner);
-        let shown = |s: &EdgeState| (s.applied, s.seen, s.reloads, s.latches.clone());
-        let before = shown(&inner.state);
+        let before = news(&inner.state);
         change(&mut inner.state);
-        if before != shown(&inner.state) {
+        if before != news(&inner.state) {
             self.at_once.notify_one();
         }
     }

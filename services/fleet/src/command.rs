@@ -17,6 +17,7 @@ Settings (environment variables; unset or empty means the default):
   DRAIN_SECONDS            how long to go on serving after SIGTERM (default 5)
   DATA_DIR                 a directory, or memory (default in development; lost at exit)
   FAULTS                   allow: mount the fault switch at /_fault (development only)
+  JWT_SECRET               auth: the key of the tokens, 32 bytes or more (development has a known one)
   GENERATOR                offline (default): texts from templates
   ALLOW_OFFLINE_GENERATOR  true: let production use GENERATOR=offline
 
@@ -100,7 +101,7 @@ mod tests {
         let cli = Cli::try_parse_from(["fleet", "serve", "content"]).unwrap();
         assert!(matches!(cli.command, Command::Serve { service } if service.port == 8001));
         let cli = Cli::try_parse_from(["fleet", "up", "stomaton"]).unwrap();
-        assert!(matches!(cli.command, Command::Up { system } if system.services.len() == 2));
+        assert!(matches!(cli.command, Command::Up { system } if system.services.len() == 3));
         let message = Cli::try_parse_from(["fleet", "serve", "contents"]).unwrap_err().to_string();
         assert!(message.contains("content, monolith"), "{message}");
     }

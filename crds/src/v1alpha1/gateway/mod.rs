@@ -6,6 +6,7 @@
 //! - [`listen`]: hosts and TLS
 //! - [`auth`]: who users are
 //! - [`answers`]: what the edge adds to answers, and what it answers itself
+//! - [`workload`]: how the edge is reached, and how many pods there are
 
 mod answers;
 mod auth;
@@ -13,15 +14,18 @@ mod listen;
 mod route;
 mod status;
 mod traffic;
+mod workload;
 
 pub use answers::{Cors, FrameOptions, Maintenance, ReferrerPolicy, SecurityHeaders};
 pub use auth::{Auth, Jwt, OnOutage, RouteAuth};
 pub use listen::{Certificate, Tls, TlsVersion};
 pub use route::{HeaderMatch, Method, Route, RouteMatch, Timeouts};
-pub use status::{DroppedRoute, GatewayStatus, PodStatus};
+pub use status::{CertificateStatus, DroppedRoute, GatewayStatus, LimitsStatus, PodStatus, TotalShare};
 pub use traffic::{AddressFrom, LimitClass, LimitMode, Rate, RateLimits, RouteLimit, TrustedProxies};
+pub use workload::{EdgeScaling, ExternalTrafficPolicy, GatewayService, ServiceType};
 
-use super::{BackendRef, PATH};
+use super::{BackendRef, Disruption, PATH, Placement};
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -58,17 +62,32 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("!has(self.tls) || self.tls.port != self.service.port")
         .message("HTTP and HTTPS need a port each: `service.port` and `tls.port`"),
     validation = Rule::new("has(self.auth) || !has(self.routes) || !self.routes.exists(r, has(r.auth))")
-        .message("a route with `auth` needs the Gateway's `auth`: who knows the users")
+        .message("a route with `auth` needs the Gateway's `auth`: who knows the users"),
+    validation = Rule::new("!has(self.scaling) || !has(self.resources) || (!has(self.resources.requests) && !has(self.resources.limits)) || (has(self.resources.requests) && 'cpu' in self.resources.requests) || (has(self.resources.limits) && 'cpu' in self.resources.limits)")
+        .message("`scaling` goes by the CPU that `resources` requests: request some")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct GatewaySpec {
     /// What carries the traffic.
     #[serde(default)]
     pub engine: Engine,
-    /// Edge pods wanted.
+    /// Edge pods wanted. With `scaling`: where it begins.
     #[serde(default = "default_replicas")]
     #[schemars(range(min = 1, max = 32))]
     pub replicas: i32,
+    /// How many edge pods, by load. Left out: `replicas`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<EdgeScaling>,
+    /// What a drain of nodes may take away. Left out: one pod at a time, when there can be more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disruption: Option<Disruption>,
+    /// Where edge pods run.
+    #[serde(default)]
+    pub placement: Placement,
+    /// Requests and limits of NGINX. Left out: 100m CPU and 64Mi of memory requested, 256Mi the limit. The agent beside
+    /// it has 20m and 32Mi, and 128Mi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
     /// How the edge is reached.
     #[serde(default)]
     pub service: GatewayService,
@@ -123,6 +142,9 @@ pub struct GatewaySpec {
     /// What the edge says about itself to clients.
     #[serde(default)]
     pub diagnostics: Diagnostics,
+    /// Where the access log goes, beside being counted.
+    #[serde(default)]
+    pub access_log: AccessLog,
 }
 
 fn default_replicas() -> i32 {
@@ -137,50 +159,14 @@ pub enum Engine {
     Nginx,
 }
 
-/// The Service of the edge.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+/// Where the access log goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct GatewayService {
-    /// Type of the Service.
-    #[serde(default, rename = "type")]
-    pub type_: ServiceType,
-    /// Port on which users are answered.
-    #[serde(default = "default_service_port")]
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: i32,
-}
-
-fn default_service_port() -> i32 {
-    80
-}
-
-impl Default for GatewayService {
-    fn default() -> Self {
-        Self { type_: ServiceType::default(), port: default_service_port() }
-    }
-}
-
-/// How a Service is reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub enum ServiceType {
-    /// From inside the cluster.
-    #[default]
-    ClusterIP,
-    /// On a port of every node.
-    NodePort,
-    /// Through the cloud's balancer.
-    LoadBalancer,
-}
-
-impl ServiceType {
-    /// As Kubernetes writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ClusterIP => "ClusterIP",
-            Self::NodePort => "NodePort",
-            Self::LoadBalancer => "LoadBalancer",
-        }
-    }
+pub struct AccessLog {
+    /// Prints a line of JSON for each answer to the standard output of the container `agent`, for whatever collects
+    /// the logs of containers. Lines that it does not take as fast as they come are left out, and counted.
+    #[serde(default)]
+    pub stdout: bool,
 }
 
 /// What the edge says about itself to clients.

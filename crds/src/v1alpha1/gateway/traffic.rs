@@ -73,7 +73,8 @@ pub struct RouteLimit {
     /// Which of the Gateway's limits for a client count here.
     #[serde(default)]
     pub class: LimitClass,
-    /// Of all clients together. Each edge pod allows its share of it, the rate over `spec.replicas`.
+    /// Of all clients together. Each edge pod allows its share of it, the rate over the number of
+    /// ready pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<Rate>,
 }

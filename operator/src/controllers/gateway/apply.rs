@@ -7,15 +7,24 @@ use super::{
 use crate::{
     api, apply as children,
     context::Context,
-    controllers::{pod_words, rollout},
+    controllers::{
+        pod_words, rollout,
+        workload::{
+            children::{Children, prune},
+            replicas::settle,
+        },
+    },
     edges::Key,
     metrics::Verb,
 };
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
-use kube::{ResourceExt, api::PostParams};
+use kube::{
+    ResourceExt,
+    api::{ObjectMeta, PostParams},
+};
 use stomaton_crds::{
     keys::{self, field_managers},
-    v1alpha1::EdgeConfig,
+    v1alpha1::{EdgeConfig, LimitsStatus},
 };
 
 /// The children are as they should be; only this makes a status.
@@ -28,13 +37,34 @@ pub struct Applied {
     pub kills: bool,
     /// Revision of the structure; none while there is no structure.
     pub revision: Option<i64>,
+    /// How limits for all clients are shared in it.
+    pub limits: Option<LimitsStatus>,
 }
 
-/// Makes the children as they should be.
-pub async fn apply(ctx: &Context, prepared: Prepared) -> Result<Applied, Error> {
+/// Makes the children of `owner` as they should be, and takes away what is `known` and no longer wanted.
+pub async fn apply(
+    ctx: &Context,
+    owner: &ObjectMeta,
+    prepared: Prepared,
+    known: &Children,
+) -> Result<Applied, Error> {
     const MANAGER: &str = field_managers::GATEWAY;
+    let stay = prepared.optional();
     // Without `..`: a child that is built and not applied does not compile.
-    let Prepared { account, role, binding, service, agents, kill_key, deployment, config } = prepared;
+    let Prepared {
+        account,
+        role,
+        binding,
+        service,
+        agents,
+        kill_key,
+        deployment,
+        replicas,
+        autoscaler,
+        budget,
+        limits,
+        config,
+    } = prepared;
     // The structure first: it is what users notice. Rights before the pods that need them.
     let revision = match config {
         Some(structure) => Some(write(ctx, structure).await?),
@@ -47,11 +77,20 @@ pub async fn apply(ctx: &Context, prepared: Prepared) -> Result<Applied, Error> 
     children::apply(ctx, MANAGER, &agents).await?;
     let kills = share(ctx, kill_key).await?;
     let deployment = children::apply(ctx, MANAGER, &deployment).await?;
+    // An autoscaler that is no longer wanted goes before the number of pods is taken back from it.
+    prune(ctx, known, owner, &stay).await.map_err(children::Error::Api)?;
+    let deployment = settle(ctx, &replicas, deployment).await.map_err(children::Error::Api)?;
+    if let Some(budget) = &budget {
+        children::apply(ctx, MANAGER, budget).await?;
+    }
+    if let Some(autoscaler) = &autoscaler {
+        children::apply(ctx, MANAGER, autoscaler).await?;
+    }
     let words = match rollout::unfinished(&deployment, None) {
         Some(_) => pod_words(ctx, &deployment, keys::GATEWAY).await.map_err(Error::Gather)?,
         None => None,
     };
-    Ok(Applied { deployment, words, kills, revision })
+    Ok(Applied { deployment, words, kills, revision, limits })
 }
 
 /// Keeps the key of kills in its Secret, and here. Gives whether there is one: where the operator may not write

@@ -1,6 +1,11 @@
 //! Takes what a pass found out and what the edge pods say; gives the status. Pure: time comes in.
 
-use super::{Outcome, Problems, apply::Applied, names};
+use super::{
+    Outcome, Problems,
+    apply::Applied,
+    certificates::{self, Known},
+    names,
+};
 use crate::{
     controllers::{Reconcile, rollout},
     edges::{EdgePod, EdgeView},
@@ -17,6 +22,7 @@ pub fn status(gateway: &Gateway, outcome: &Outcome, edges: &EdgeView, now: Times
     let old = gateway.status.clone().unwrap_or_default();
     let (name, namespace) = (gateway.name_any(), gateway.namespace().unwrap_or_default());
     let observed_generation = gateway.metadata.generation;
+    let certificates = certificates::known(gateway, edges, now);
     let next = match outcome {
         // What was known is still the best there is.
         Outcome::Refused(_) | Outcome::Failed(_) => GatewayStatus { observed_generation, ..old.clone() },
@@ -28,9 +34,11 @@ pub fn status(gateway: &Gateway, outcome: &Outcome, edges: &EdgeView, now: Times
             pods_in_sync: Some(in_sync(edges, applied.revision)),
             pods_behind: behind(edges, applied.revision),
             dropped_routes: problems.dropped.clone(),
+            limits: applied.limits.clone(),
+            certificates: certificates.all.clone(),
         },
     };
-    let summary = summary(outcome, edges, &next.pods_behind);
+    let summary = summary(outcome, edges, &next.pods_behind, &certificates);
     let mut conditions = conditions::conditions(&old.conditions, &summary, observed_generation, now);
     let programmed = programmed(&next);
     conditions.push(conditions::condition(
@@ -41,6 +49,8 @@ pub fn status(gateway: &Gateway, outcome: &Outcome, edges: &EdgeView, now: Times
         observed_generation,
         now,
     ));
+    let found = |finding| conditions::found(&old.conditions, finding, observed_generation, now);
+    conditions.extend(certificates.finding.as_ref().map(found));
     GatewayStatus { conditions, ..next }
 }
 
@@ -70,7 +80,7 @@ fn behind(edges: &EdgeView, revision: Option<i64>) -> Vec<PodStatus> {
 }
 
 /// Where the Gateway stands: the worst that is true of it, first.
-fn summary(outcome: &Outcome, edges: &EdgeView, behind: &[PodStatus]) -> Summary {
+fn summary(outcome: &Outcome, edges: &EdgeView, behind: &[PodStatus], certificates: &Known) -> Summary {
     let (applied, problems) = match outcome {
         Outcome::Refused(summary) => return summary.clone(),
         Outcome::Failed(error) => {
@@ -94,6 +104,7 @@ fn summary(outcome: &Outcome, edges: &EdgeView, behind: &[PodStatus]) -> Summary
         .or_else(|| rollout::unfinished(&applied.deployment, applied.words.as_deref()))
         .or_else(|| waiting(applied, edges, behind))
         .or_else(|| left_out(problems))
+        .or_else(|| certificates.trouble())
         .unwrap_or_else(|| Summary {
             state: State::Ready,
             reason: Reason::AsSpecified,

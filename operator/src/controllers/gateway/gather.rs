@@ -4,7 +4,7 @@ use super::{build::kill, names};
 use crate::{
     api,
     context::Context,
-    edges::{EdgeView, Key},
+    edges::{EdgeView, Key, ready::Lately},
     watch::Guarded,
 };
 use k8s_openapi::api::core::v1::{Secret, Service};
@@ -28,6 +28,8 @@ pub struct Gathered {
     pub edges: EdgeView,
     /// The key of kills: the one that is there, else a new one; none where the operator may not read Secrets.
     pub kill_key: Option<KillKey>,
+    /// How many of them users are sent to.
+    pub ready: Lately,
 }
 
 /// Reads what the structure of `gateway` is compiled from.
@@ -51,6 +53,7 @@ pub async fn gather(ctx: &Context, gateway: &Gateway) -> Result<Gathered, api::E
         present,
         edges: ctx.edges.view(&Key::from_obj(gateway)),
         kill_key,
+        ready: ctx.edges.ready(&Key::from_obj(gateway)),
     })
 }
 

@@ -5,6 +5,7 @@
 
 mod listen;
 pub(super) mod route;
+mod workload;
 
 use crate::controllers::meta::Family;
 use kube::{Resource, ResourceExt};
@@ -45,7 +46,7 @@ pub fn validate(gateway: &Gateway) -> Result<Valid<'_>, Summary> {
     };
     let family = Family::new(gateway.namespace().unwrap_or_default(), owner, keys::GATEWAY, "edge");
     let (mut routes, mut dropped) = (Vec::new(), Vec::new());
-    if let Some(message) = listen::fault(&gateway.spec) {
+    if let Some(message) = listen::fault(&gateway.spec).or_else(|| workload::fault(&gateway.spec)) {
         return Err(Summary { state: State::Stalled, reason: Reason::Invalid, message });
     }
     let hidden = &gateway.spec.hidden_paths;

@@ -1,19 +1,23 @@
 //! Takes the children as they should be; makes them so and gives what they say. I/O.
 //!
 //! What is no longer wanted goes in two ways: files, data and policies by the record on the Service ([`children::prune`]),
-//! all others by the caches of their watches ([`kinds::prune`]).
+//! all others by the caches of their watches ([`prune`]).
 
 use super::{
-    Error,
+    Error, autoscale,
     build::{Prepared, monitor::Monitor},
-    count,
-    kinds::{self, Children},
     revision,
 };
 use crate::{
     apply::{self as children, Kind, Record},
     context::Context,
-    controllers::{pod_words, rollout},
+    controllers::{
+        pod_words, rollout,
+        workload::{
+            children::{Children, prune},
+            replicas,
+        },
+    },
 };
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, Deployment},
@@ -97,7 +101,8 @@ pub async fn apply(
         }
     }
     let deployment = children::apply_over(ctx, MANAGER, &deployment, live).await?;
-    let deployment = count::settle(ctx, &count, deployment).await?;
+    let deployment =
+        replicas::settle(ctx, &count.replicas, deployment).await.map_err(children::Error::Api)?;
     let unfinished = rollout::unfinished(&deployment, None);
     stay.extend(revisions(known, object, &revision));
     let around = async {
@@ -107,7 +112,7 @@ pub async fn apply(
         if let Some(monitor) = &monitor {
             children::apply(ctx, MANAGER, monitor).await?;
         }
-        kinds::prune(ctx, known, object, &stay).await?;
+        prune(ctx, known, &object.metadata, &stay).await.map_err(children::Error::Api)?;
         // What pods of another revision may still ask for goes when there are none, and none may come back.
         let settled = unfinished.is_none() && revision.instead.is_none();
         let (go, stay) = unwanted.split(|kind| settled || kind == Kind::NetworkPolicy);
@@ -116,7 +121,7 @@ pub async fn apply(
         }
         // Last: it may have to wait for another autoscaler to be gone.
         if let Some(autoscaler) = &count.autoscaler {
-            count::autoscale(ctx, autoscaler).await?;
+            autoscale::autoscale(ctx, autoscaler).await?;
         }
         Ok(())
     };
@@ -199,6 +204,6 @@ fn revisions<'a>(
         status.last_good_revision.as_deref(),
         status.failed_revision.as_deref(),
     ];
-    let kept = revision::kept(&known.names::<ControllerRevision>(object), &used);
+    let kept = revision::kept(&known.names::<ControllerRevision>(&object.metadata), &used);
     kept.into_iter().map(|name| (ControllerRevision::kind(&()).into_owned(), name))
 }

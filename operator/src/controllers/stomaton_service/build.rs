@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     apply::{Kind, Record},
-    controllers::meta::{Family, restricted_container, restricted_pod},
+    controllers::{
+        meta::{Family, restricted_container, restricted_pod},
+        workload::{self, name},
+    },
 };
 use k8s_openapi::{
     api::{
@@ -23,19 +26,16 @@ use k8s_openapi::{
         core::v1::{
             ConfigMap, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, HTTPGetAction, Lifecycle,
             LifecycleHandler, PersistentVolumeClaim, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-            ResourceRequirements, Secret, Service, ServicePort, ServiceSpec, SleepAction, Volume,
-            VolumeMount,
+            Secret, Service, ServicePort, ServiceSpec, SleepAction, Volume, VolumeMount,
         },
         networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
     },
     apimachinery::pkg::{
-        api::resource::Quantity,
         apis::meta::v1::{LabelSelector, ObjectMeta},
         util::intstr::IntOrString,
     },
 };
-use kube::{Resource, ResourceExt};
 use std::{
     collections::{BTreeMap, BTreeSet},
     iter,
@@ -47,6 +47,7 @@ const USER: i64 = 10001;
 /// Between a pod's end being announced and its process being told: time for everybody to stop sending to it.
 const PRE_STOP_SECONDS: i64 = 3;
 const GRACE_SECONDS: i64 = 30;
+const RESOURCES: [&str; 3] = ["50m", "64Mi", "512Mi"];
 
 /// Children as they should be; nothing is known of how they are.
 #[derive(Debug)]
@@ -98,10 +99,6 @@ impl Prepared {
         let tokens = self.tokens.iter().filter_map(|s| named(Kind::Secret, s.metadata.name.as_ref()));
         Record(files.chain(claims).chain(network).chain(tokens).collect())
     }
-}
-
-fn name<K: Resource<DynamicType = ()>>(child: &K) -> (String, String) {
-    (K::kind(&()).into_owned(), child.name_any())
 }
 
 /// The children of `wanted`, or what of its overrides is refused.
@@ -252,7 +249,7 @@ fn container(wanted: &Deployed) -> Container {
             }),
             ..Lifecycle::default()
         }),
-        resources: Some(resources(wanted.resources.as_ref())),
+        resources: Some(workload::resources(wanted.resources.as_ref(), RESOURCES)),
         security_context: Some(restricted_container(USER)),
         volume_mounts: Some(
             iter::once(tmp).chain(wiring::mounts(&wanted.wiring)).chain(tokens::mounts(wanted)).collect(),
@@ -273,29 +270,6 @@ fn env(wanted: &Deployed) -> Vec<EnvVar> {
     let plain = wanted.env.iter().map(|e| variable(&e.name, &e.value));
     let urls = wanted.dependencies.urls.iter().map(|e| variable(&e.name, &e.value));
     own.into_iter().chain(plain).chain(wiring::secret_env(&wanted.wiring)).chain(urls).collect()
-}
-
-fn resources(given: Option<&ResourceRequirements>) -> ResourceRequirements {
-    let amounts = |amounts: &[(&str, &str)]| {
-        Some(amounts.iter().map(|(what, much)| ((*what).to_owned(), Quantity((*much).to_owned()))).collect())
-    };
-    let says = |given: &&ResourceRequirements| {
-        [&given.requests, &given.limits].into_iter().flatten().any(|amounts| !amounts.is_empty())
-    };
-    let claims = given.and_then(|given| given.claims.clone()).filter(|claims| !claims.is_empty());
-    let Some(given) = given.filter(says) else {
-        return ResourceRequirements {
-            requests: amounts(&[("cpu", "50m"), ("memory", "64Mi")]),
-            limits: amounts(&[("memory", "512Mi")]),
-            claims,
-        };
-    };
-    // The API server drops empty maps; wanting them would look like drift for ever.
-    ResourceRequirements {
-        requests: given.requests.clone().filter(|r| !r.is_empty()),
-        limits: given.limits.clone().filter(|l| !l.is_empty()),
-        claims,
-    }
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@
 //! and the Deployment returns only because the status says so. A failed revision is deployed again only when the
 //! template that is wanted is another one.
 
-use super::{Error, kinds::Children};
+use super::Error;
 use crate::{
     api, apply as children,
     context::Context,
-    controllers::{meta::Family, rollout},
+    controllers::{meta::Family, rollout, workload::children::Children},
     hex::hex,
     metrics::Verb,
 };
@@ -138,7 +138,7 @@ pub async fn keep(
     (name, template): (&str, &PodTemplateSpec),
     first: bool,
 ) -> Result<(), Error> {
-    if known.has::<ControllerRevision>(service, name) {
+    if known.has::<ControllerRevision>(&service.metadata, name) {
         return Ok(());
     }
     let wanted = ControllerRevision {

@@ -8,6 +8,8 @@
 //! - `force`: EdgeWeights with latches over them, by one rename
 //! - `weighing`: EdgeWeights as they come, and what NGINX sees of them; never waits for structure
 //! - `probe`: what NGINX itself says
+//! - `certificates`: what there is to serve with
+//! - `printing`: whether the access log is printed
 //! - `http`, `metrics`: the state stream and the rest of the endpoints
 //! - `guards`: whether this pod has to take a route back by itself (pure)
 //! - `guarding`: does so
@@ -16,6 +18,7 @@
 //!
 //! Nothing here can stop NGINX: when the agent dies, NGINX serves on with what it has.
 
+mod certificates;
 mod fence;
 mod force;
 mod guarding;
@@ -26,6 +29,7 @@ mod kill;
 mod latches;
 mod metrics;
 mod peers;
+mod printing;
 mod probe;
 pub mod source;
 mod structure;
@@ -33,7 +37,7 @@ mod weighing;
 
 use crate::control::{Supervisor, Verb, Version};
 use crate::files::{FileError, fail};
-use crate::logs::{Tail, follow};
+use crate::logs::{Printer, Stdout, Tail, follow};
 use crate::names::PodName;
 use crate::nginx::Settings;
 use crate::state::State;
@@ -127,7 +131,8 @@ async fn work(
     fs::create_dir_all(&kept).map_err(fail("make", &kept))?;
     wait_for(&options.log_dir).await;
     let (tail, before) = Tail::open(&options.log_dir, &kept.join("counted.json"))?;
-    let mut tail = tail.rotating_at(options.rotate_at);
+    let (printer, switch) = Printer::to(Stdout);
+    let mut tail = tail.rotating_at(options.rotate_at).printing(printer);
     let mut beginning = beginning(&options.pod, before);
     tail.resume(&mut beginning)?;
     let state = State::new(beginning);
@@ -147,9 +152,13 @@ async fn work(
     let guarding = Guarding { force: Arc::clone(&force), state: Arc::clone(&state), structure: served };
     let kills = kill::router(options.gateway.clone(), options.kill_key.clone(), Arc::clone(&force));
     let endpoints = http::router(Arc::clone(&state)).merge(kills);
+    let certificates = certificates::follow(supervisor, objects.config.clone(), &state);
+    let printing = printing::follow(objects.config.clone(), switch);
     tokio::select! {
         () = greet(options.peers.as_deref(), &force, &state) => Ok(()),
         () = structure.run(objects.config) => Ok(()),
+        () = printing => Ok(()),
+        () = certificates => Ok(()),
         () = weighing.run(objects.weights) => Ok(()),
         () = guarding.run() => Ok(()),
         () = state.publish() => Ok(()),
@@ -184,6 +193,7 @@ fn beginning(pod: &PodName, before: Option<EdgeState>) -> EdgeState {
     // What is in force is known only when NGINX has said it.
     state.applied = stomaton_crds::edge_state::Applied::default();
     state.refused = None;
+    state.certificates = Vec::new();
     state
 }
 

@@ -4,14 +4,17 @@
 //! - `count`: one line (pure)
 //! - `reader`: one file, read to its end as it grows
 //! - `tail`: both files, rotation, and where a restarted agent goes on
+//! - `print`: the same lines for people, on standard output
 //! - `follow`: waits for the kernel to say that something was written
 
 mod count;
 mod follow;
+mod print;
 mod reader;
 mod tail;
 
 pub use follow::follow;
+pub use print::{Printer, Stdout, Switch};
 pub use tail::{Checkpoint, Tail};
 
 /// Answers that did not hurt: NGINX buffers them.

@@ -6,6 +6,7 @@
 //! deleted only after a checkpoint that contains all of it.
 
 use super::count::{Kind, count};
+use super::print::Printer;
 use super::reader::{Position, Reader};
 use super::{BAD_LOG, GOOD_LOG, ROTATED};
 use crate::files::{self, FileError, fail};
@@ -38,6 +39,8 @@ pub struct Tail {
     rotate_at: u64,
     logs: [Log; 2],
     buffer: Vec<u8>,
+    /// Gets every line that was counted.
+    printer: Option<Printer>,
 }
 
 #[derive(Debug)]
@@ -65,6 +68,7 @@ impl Tail {
             rotate_at: ROTATE_AT,
             logs,
             buffer: Vec::new(),
+            printer: None,
         };
         let Some(Checkpoint { mut state, files, done }) = before else { return Ok((tail, None)) };
         let open: Vec<u64> = tail.readers().map(|reader| reader.position().inode).collect();
@@ -84,6 +88,13 @@ impl Tail {
         self
     }
 
+    /// Gives every line to `printer`, too.
+    #[must_use]
+    pub fn printing(mut self, printer: Printer) -> Self {
+        self.printer = Some(printer);
+        self
+    }
+
     /// Counts what is there and writes down whose count it is. To be called before anything is said: a boot of
     /// which there is no checkpoint could not go on after a crash.
     pub fn resume(&mut self, state: &mut EdgeState) -> Result<(), FileError> {
@@ -96,8 +107,19 @@ impl Tail {
     pub(super) fn catch_up(&mut self, state: &mut EdgeState) -> Result<Option<Kind>, FileError> {
         let mut worst = None;
         for log in &mut self.logs {
-            worst = worst.max(log.catch_up(&self.dir, &mut self.buffer, state)?);
+            let mut each = |line: &[u8]| {
+                worst = worst.max(Some(count(state, line)));
+                if let Some(printer) = &mut self.printer {
+                    printer.line(line);
+                    if printer.is_full() {
+                        printer.flush();
+                    }
+                }
+            };
+            let gaps = log.catch_up(&self.dir, &mut self.buffer, &mut each)?;
+            state.gaps += gaps;
         }
+        self.printer.iter_mut().for_each(Printer::flush);
         Ok(worst)
     }
 
@@ -170,36 +192,36 @@ impl Log {
         format!("{}{ROTATED}", self.name)
     }
 
+    /// Gives `each` line that was written since; says how many stretches were lost.
     fn catch_up(
         &mut self,
         dir: &Path,
         buffer: &mut Vec<u8>,
-        state: &mut EdgeState,
-    ) -> Result<Option<Kind>, FileError> {
+        each: &mut impl FnMut(&[u8]),
+    ) -> Result<u64, FileError> {
         let path = dir.join(self.name);
-        let mut worst = None;
+        let mut gaps = 0;
         let on_disk = fs::metadata(&path).ok().map(|meta| meta.ino());
         if let Some(current) = &mut self.current
             && current.is_truncated().map_err(fail("read", &path))?
         {
-            state.gaps += 1;
+            gaps += 1;
             current.rewind();
         }
         for reader in self.rotated.iter_mut().chain(&mut self.current) {
-            let each = |line: &[u8]| worst = worst.max(Some(count(state, line)));
-            reader.read(buffer, each).map_err(fail("read", &path))?;
+            reader.read(buffer, &mut *each).map_err(fail("read", &path))?;
         }
         let is_other = |reader: &Reader| on_disk != Some(reader.position().inode);
         if self.current.as_ref().is_some_and(is_other) {
             // Somebody else renamed or removed it: what NGINX still writes there cannot be followed for long.
-            state.gaps += 1;
+            gaps += 1;
             self.current = None;
         }
         if self.current.is_none() && on_disk.is_some() {
             self.current = Reader::open(&path, &[]).map_err(fail("open", &path))?;
-            return Ok(worst.max(self.catch_up(dir, buffer, state)?));
+            return Ok(gaps + self.catch_up(dir, buffer, each)?);
         }
-        Ok(worst)
+        Ok(gaps)
     }
 
     fn rotate(&mut self, dir: &Path, at: u64) -> Result<(), FileError> {

@@ -2,8 +2,10 @@
 //! a unix socket. Does I/O.
 //!
 //! It starts NGINX when a first configuration is there, and ends with it. On TERM it keeps serving while endpoints
-//! move, then lets NGINX finish. It knows nothing of routes and has no credentials.
+//! move, then lets NGINX finish. It knows nothing of routes, and of the
+//! certificates that NGINX serves it tells everything but the keys.
 
+mod certificates;
 mod children;
 mod nginx;
 mod server;
@@ -33,6 +35,8 @@ pub struct Options {
     pub control_socket: PathBuf,
     /// Directory of the access logs; made here, since only its owner may let others rename in it.
     pub log_dir: PathBuf,
+    /// Directory with a directory for each certificate; need not be there.
+    pub tls_dir: PathBuf,
     /// Configuration of NGINX, a path through a symlink that the agent replaces.
     pub config: PathBuf,
     /// How long to go on serving after TERM, until no endpoint leads here any more.

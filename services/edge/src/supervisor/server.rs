@@ -1,6 +1,7 @@
 //! Answers on the control socket: one line in, one line out. Does I/O.
 
 use super::Options;
+use super::certificates::Certificates;
 use super::children::Children;
 use super::nginx::{self, Nginx};
 use crate::control::{Answer, Status, Verb, Version};
@@ -19,6 +20,7 @@ pub(super) struct Server {
     children: Arc<Children>,
     running: Arc<OnceLock<Nginx>>,
     version: Version,
+    certificates: Certificates,
     /// One act at a time: a reload tells old workers from new by looking before and after.
     acting: Mutex<()>,
 }
@@ -30,7 +32,8 @@ impl Server {
         running: Arc<OnceLock<Nginx>>,
         version: Version,
     ) -> Self {
-        Self { options, children, running, version, acting: Mutex::default() }
+        let certificates = Certificates::below(options.tls_dir.clone());
+        Self { options, children, running, version, certificates, acting: Mutex::default() }
     }
 
     /// Answers until dropped.
@@ -62,8 +65,9 @@ impl Server {
     async fn answer(&self, line: &str) -> Answer {
         let begun = Instant::now();
         let done = match line.parse() {
-            // Asked often; not an act.
+            // Asked often; not acts.
             Ok(Verb::Status) => return Answer::Ok(self.status(begun)),
+            Ok(Verb::Certificates) => return Answer::Certificates(self.certificates.look()),
             Ok(verb) => self.act(&verb).await,
             Err(reason) => Err(reason),
         };
@@ -84,7 +88,7 @@ impl Server {
         let running = || self.running.get().ok_or("NGINX waits for a first configuration");
         let _one = self.acting.lock().await;
         match verb {
-            Verb::Status => Ok(()),
+            Verb::Status | Verb::Certificates => Ok(()),
             Verb::Test(path) => {
                 self.may_test(path)?;
                 nginx::test(&self.options, &self.children, path).await

@@ -8,18 +8,21 @@ use k8s_openapi::{
     },
     apimachinery::pkg::util::intstr::IntOrString,
 };
+use kube::api::ObjectMeta;
 use stomaton_crds::{GROUP, keys, v1alpha1::GatewaySpec};
 
 /// The Service of the edge.
 pub fn service(valid: &Valid<'_>) -> Service {
     let wanted = &valid.gateway.spec.service;
+    let annotations = (!wanted.annotations.is_empty()).then(|| wanted.annotations.clone());
     Service {
-        metadata: valid.family.child(&names::edge(&valid.family.owner.name)),
+        metadata: ObjectMeta { annotations, ..valid.family.child(&names::edge(&valid.family.owner.name)) },
         spec: Some(ServiceSpec {
             type_: Some(wanted.type_.as_str().into()),
             selector: Some(selector(valid)),
             // A client meets one pod, so that limits per client hold and a user without a cookie keeps their side.
             session_affinity: Some("ClientIP".into()),
+            external_traffic_policy: wanted.external_traffic_policy.map(|policy| policy.as_str().into()),
             ports: Some(ports(&valid.gateway.spec)),
             ..ServiceSpec::default()
         }),

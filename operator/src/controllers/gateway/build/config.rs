@@ -65,9 +65,9 @@ struct Claim<'a> {
     route: &'a PlanRoute,
 }
 
-/// The structure of the edge, its revision left at 0, and what of the spec it leaves out. No structure while the
+/// The structure of the edge, of whose limits each of `pods` has its share, its revision left at 0, and what of the spec it leaves out. No structure while the
 /// default backend was never there: an edge that answers nothing must not say that it is ready.
-pub fn compile(valid: &Valid<'_>, gathered: &Gathered) -> (Option<EdgeConfigSpec>, Problems) {
+pub fn compile(valid: &Valid<'_>, gathered: &Gathered, pods: i32) -> (Option<EdgeConfigSpec>, Problems) {
     let spec = &valid.gateway.spec;
     let mut compiler = Compiler {
         gathered,
@@ -84,11 +84,8 @@ pub fn compile(valid: &Valid<'_>, gathered: &Gathered) -> (Option<EdgeConfigSpec
         return (None, compiler.problems);
     };
     let auth = spec.auth.as_ref().map(|auth| compiler.auth(&auth.jwt, &valid.routes));
-    let routes = valid
-        .routes
-        .iter()
-        .filter_map(|route| compiler.route(route, &default_backend, spec.replicas))
-        .collect();
+    let routes =
+        valid.routes.iter().filter_map(|route| compiler.route(route, &default_backend, pods)).collect();
     let content = EdgeConfigSpec {
         revision: 0,
         backends: compiler.backends,
@@ -103,6 +100,7 @@ pub fn compile(valid: &Valid<'_>, gathered: &Gathered) -> (Option<EdgeConfigSpec
         hidden_paths: valid.hidden.iter().map(|path| (*path).to_owned()).collect(),
         routes,
         diagnostics: spec.diagnostics.response_header,
+        access_log_to_stdout: spec.access_log.stdout,
     };
     (Some(content), compiler.problems)
 }

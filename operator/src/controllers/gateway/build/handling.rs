@@ -23,14 +23,13 @@ pub fn limits(limits: &RateLimits) -> Option<EdgeLimits> {
 /// What each of `pods` allows so that they allow `rate` together: never nothing.
 fn share(rate: Rate, pods: i32) -> EdgeRate {
     let pods = pods.max(1);
-    let per_minute = rate.requests_per_second.saturating_mul(60) / pods;
-    EdgeRate { per_minute: per_minute.max(1), burst: rate.burst() / pods }
+    // Rounded, not cut off: a rate of 1 is 60 a minute, of which 32 pods have 2 each, not 1.
+    let per_minute = (i64::from(rate.requests_per_second) * 60 + i64::from(pods) / 2) / i64::from(pods);
+    let per_minute = i32::try_from(per_minute).unwrap_or(i32::MAX).max(1);
+    EdgeRate { per_minute, burst: rate.burst() / pods }
 }
 
 /// How requests of `route`, which was checked, are handled by each of `pods`.
-///
-/// That is the number wanted, not the number that is ready: a pod that fails for a minute must not cost every pod a
-/// reload, and while it is away the edge allows less than it may, not more.
 pub fn handling(route: &Route, pods: i32) -> EdgeHandling {
     let streams = route.web_socket || route.server_sent_events;
     let silent = if streams { route.timeouts.idle } else { route.timeouts.response };
@@ -123,7 +122,8 @@ mod tests {
         let rate = |per_minute, burst| EdgeRate { per_minute, burst };
         assert_eq!(total(json!({"requestsPerSecond": 100})), rate(2000, 66));
         assert_eq!(total(json!({"requestsPerSecond": 1, "burst": 2})), rate(20, 0));
-        assert_eq!(share(Rate { requests_per_second: 1, burst: None }, 100), rate(1, 0));
+        assert_eq!(share(Rate { requests_per_second: 1, burst: None }, 32), rate(2, 0));
+        assert_eq!(share(Rate { requests_per_second: 1, burst: None }, 1000), rate(1, 0));
         assert_eq!(share(Rate { requests_per_second: i32::MAX, burst: None }, 0).per_minute, i32::MAX);
     }
 

@@ -7,20 +7,26 @@ use super::{
     super::{names, validate::Valid},
     access, kill,
 };
-use crate::controllers::meta::{restricted_container, restricted_pod, surge_first};
+use crate::controllers::{
+    meta::{restricted_container, restricted_pod, surge_first},
+    workload::{placement::place, resources},
+};
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec},
         core::v1::{
             ConfigMapProjection, Container, ContainerPort, DownwardAPIProjection, DownwardAPIVolumeFile,
             EmptyDirVolumeSource, EnvVar, EnvVarSource, HTTPGetAction, KeyToPath, ObjectFieldSelector,
-            PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource, ResourceRequirements, SecretProjection,
-            ServiceAccountTokenProjection, TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection,
+            PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource, SecretProjection,
+            ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
         },
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
-use stomaton_crds::{ids, keys, v1alpha1::Certificate};
+use stomaton_crds::{
+    ids, keys,
+    v1alpha1::{Certificate, GatewaySpec},
+};
 
 const NGINX_USER: i64 = 10101;
 const AGENT_USER: i64 = 10102;
@@ -28,43 +34,41 @@ const AGENT_USER: i64 = 10102;
 const GROUP: i64 = 20000;
 /// 4 s until nobody sends to the pod any more, 30 s for requests under way, and slack.
 const GRACE_SECONDS: i64 = 45;
+const NGINX_RESOURCES: [&str; 3] = ["100m", "64Mi", "256Mi"];
+const AGENT_RESOURCES: [&str; 3] = ["20m", "32Mi", "128Mi"];
 const HTTP: &str = "http";
 const STATE: &str = "state";
 
 /// The Deployment of the edge.
 pub fn deployment(valid: &Valid<'_>, image: &str) -> Deployment {
     let gateway = &valid.family.owner.name;
-    let certificates = valid.gateway.spec.tls.as_ref().map_or(&[][..], |tls| &tls.certificates);
-    let selector = || LabelSelector { match_labels: Some(access::selector(valid)), match_expressions: None };
+    let selector = access::selector(valid);
+    let pod = place(&valid.gateway.spec.placement, &selector, pod(&valid.gateway.spec, image, gateway));
     Deployment {
         metadata: valid.family.child(&names::edge(gateway)),
         spec: Some(DeploymentSpec {
-            replicas: Some(valid.gateway.spec.replicas),
-            selector: selector(),
+            selector: LabelSelector { match_labels: Some(selector), match_expressions: None },
             strategy: Some(surge_first()),
-            template: PodTemplateSpec {
-                metadata: Some(valid.family.pod()),
-                spec: Some(PodSpec {
-                    service_account_name: Some(names::edge(gateway)),
-                    automount_service_account_token: Some(false),
-                    enable_service_links: Some(false),
-                    termination_grace_period_seconds: Some(GRACE_SECONDS),
-                    security_context: Some(restricted_pod(GROUP)),
-                    topology_spread_constraints: Some(vec![TopologySpreadConstraint {
-                        max_skew: 1,
-                        topology_key: "kubernetes.io/hostname".into(),
-                        when_unsatisfiable: "ScheduleAnyway".into(),
-                        label_selector: Some(selector()),
-                        ..TopologySpreadConstraint::default()
-                    }]),
-                    containers: vec![nginx(image, certificates), agent(image, gateway)],
-                    volumes: Some(volumes(gateway, certificates)),
-                    ..PodSpec::default()
-                }),
-            },
+            template: PodTemplateSpec { metadata: Some(valid.family.pod()), spec: Some(pod) },
             ..DeploymentSpec::default()
         }),
         status: None,
+    }
+}
+
+fn pod(spec: &GatewaySpec, image: &str, gateway: &str) -> PodSpec {
+    let certificates = spec.tls.as_ref().map_or(&[][..], |tls| &tls.certificates);
+    let nginx_resources = resources(spec.resources.as_ref(), NGINX_RESOURCES);
+    let nginx = Container { resources: Some(nginx_resources), ..nginx(image, certificates) };
+    PodSpec {
+        service_account_name: Some(names::edge(gateway)),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        security_context: Some(restricted_pod(GROUP)),
+        containers: vec![nginx, agent(image, gateway)],
+        volumes: Some(volumes(gateway, certificates)),
+        ..PodSpec::default()
     }
 }
 
@@ -96,7 +100,6 @@ fn nginx(image: &str, certificates: &[Certificate]) -> Container {
         command: Some(command.map(Into::into).into()),
         ports: Some(ports),
         // No probe: the supervisor ends with NGINX, and whether the pod can serve is the agent's to say.
-        resources: Some(resources("100m", "64Mi", "256Mi")),
         security_context: Some(restricted_container(NGINX_USER)),
         volume_mounts: Some(mounts),
         ..Container::default()
@@ -130,7 +133,7 @@ fn agent(image: &str, gateway: &str) -> Container {
         ports: Some(vec![port(STATE, keys::EDGE_STATE_PORT)]),
         readiness_probe: Some(probe("/readyz", 1, 1, 3)),
         liveness_probe: Some(probe("/livez", 10, 3, 6)),
-        resources: Some(resources("20m", "32Mi", "128Mi")),
+        resources: Some(resources(None, AGENT_RESOURCES)),
         security_context: Some(restricted_container(AGENT_USER)),
         volume_mounts: Some(vec![
             mount("run", "/run/edge"),
@@ -266,14 +269,5 @@ fn probe(path: &str, period: i32, timeout: i32, failures: i32) -> Probe {
         timeout_seconds: Some(timeout),
         failure_threshold: Some(failures),
         ..Probe::default()
-    }
-}
-
-fn resources(cpu: &str, memory: &str, memory_limit: &str) -> ResourceRequirements {
-    let amount = |what: &str, much: &str| (what.to_owned(), Quantity(much.to_owned()));
-    ResourceRequirements {
-        requests: Some([amount("cpu", cpu), amount("memory", memory)].into()),
-        limits: Some([amount("memory", memory_limit)].into()),
-        claims: None,
     }
 }

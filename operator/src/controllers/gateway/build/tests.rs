@@ -3,6 +3,7 @@ use crate::{
     controllers::gateway::{gather::Gathered, validate::validate},
     edges::{EdgePod, EdgeView},
 };
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 use stomaton_crds::{
     conditions::{Reason, State},
@@ -96,6 +97,58 @@ fn the_children_of_a_gateway() {
     insta::assert_yaml_snapshot!("service", prepared.service);
     insta::assert_yaml_snapshot!("deployment", prepared.deployment);
     insta::assert_yaml_snapshot!("config", prepared.config.unwrap().wanted);
+}
+
+#[test]
+fn pods_are_as_many_and_where_the_spec_says() {
+    let mut gateway = gateway(json!([]));
+    let found = gathered(vec![service("mono", 1, &[8000])], vec![]);
+    let (prepared, _) = build(&validate(&gateway).unwrap(), &found, "edge:1");
+    assert_eq!(prepared.replicas, Replicas { held: Some(2), ..Replicas::default() });
+    assert_eq!(prepared.optional(), [("PodDisruptionBudget".to_owned(), "edge-edge".to_owned())].into());
+    let selector = prepared.budget.unwrap().spec.unwrap().selector.unwrap().match_labels;
+    assert_eq!(selector, prepared.deployment.spec.unwrap().selector.match_labels);
+
+    gateway.spec.replicas = 1;
+    gateway.spec.access_log.stdout = true;
+    let (prepared, _) = build(&validate(&gateway).unwrap(), &found, "edge:1");
+    assert!(prepared.optional().is_empty(), "a single pod holds no drain up");
+    assert!(prepared.config.unwrap().wanted.spec.access_log_to_stdout);
+
+    let more = json!({
+        "defaultBackend": {"name": "mono"}, "replicas": 9,
+        "scaling": {"min": 2, "max": 6, "cpuPercent": 60},
+        "disruption": {"maxUnavailable": "25%"},
+        "resources": {"requests": {"cpu": "1"}},
+        "placement": {
+            "spread": "None", "priorityClassName": "edge", "nodeSelector": {"edge": "yes"},
+            "tolerations": [{"key": "edge", "operator": "Exists", "effect": "NoSchedule"}],
+        },
+        "service": {
+            "type": "LoadBalancer", "externalTrafficPolicy": "Local", "annotations": {"example.com/internal": "true"},
+        },
+    });
+    gateway.spec = serde_json::from_value(more).unwrap();
+    let (prepared, _) = build(&validate(&gateway).unwrap(), &found, "edge:1");
+    assert_eq!(prepared.replicas, Replicas { held: None, begin: Some(6), wake: Some(2) });
+    assert_eq!(prepared.optional().len(), 2);
+    let hpa = serde_json::to_value(prepared.autoscaler.unwrap().spec).unwrap();
+    assert_eq!((&hpa["minReplicas"], &hpa["maxReplicas"]), (&json!(2), &json!(6)));
+    assert_eq!(hpa["scaleTargetRef"]["name"], "edge-edge");
+    let away = prepared.budget.unwrap().spec.unwrap().max_unavailable;
+    assert_eq!(away, Some(IntOrString::String("25%".into())));
+
+    let pod = serde_json::to_value(prepared.deployment.spec.unwrap().template.spec).unwrap();
+    assert_eq!((&pod["priorityClassName"], &pod["nodeSelector"]), (&json!("edge"), &json!({"edge": "yes"})));
+    assert_eq!(pod["tolerations"][0]["effect"], "NoSchedule");
+    assert_eq!(pod["topologySpreadConstraints"], json!(null));
+    assert_eq!(pod["containers"][0]["resources"], json!({"requests": {"cpu": "1"}}));
+    assert_eq!(pod["containers"][1]["resources"]["limits"], json!({"memory": "128Mi"}));
+
+    assert_eq!(prepared.service.metadata.annotations.unwrap()["example.com/internal"], "true");
+    let service = serde_json::to_value(prepared.service.spec).unwrap();
+    let reached = (&service["type"], &service["externalTrafficPolicy"], &service["sessionAffinity"]);
+    assert_eq!(reached, (&json!("LoadBalancer"), &json!("Local"), &json!("ClientIP")));
 }
 
 #[test]

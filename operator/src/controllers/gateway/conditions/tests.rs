@@ -27,10 +27,8 @@ fn outcome(ready: i32, problems: Problems) -> Outcome {
         "status": {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "availableReplicas": ready},
     });
     let deployment = serde_json::from_value(deployment).unwrap();
-    Outcome::Applied {
-        applied: Box::new(Applied { deployment, words: None, kills: true, revision: Some(7) }),
-        problems,
-    }
+    let applied = Applied { deployment, words: None, kills: true, revision: Some(7), limits: None };
+    Outcome::Applied { applied: Box::new(applied), problems }
 }
 
 /// A pod that serves `config`; 0: it is not heard.

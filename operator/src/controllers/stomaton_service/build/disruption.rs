@@ -1,40 +1,22 @@
 //! Takes a checked service; gives what a drain of nodes may take away from it. Pure.
 
 use super::{super::validate::Deployed, selector};
-use k8s_openapi::{
-    api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
-    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
-};
+use crate::controllers::workload::disruption;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
-/// The budget of `wanted`; none when a budget would only hold drains up: for a single pod that nobody asked one for.
+/// The budget of `wanted`.
 pub fn budget(wanted: &Deployed) -> Option<PodDisruptionBudget> {
     let shape = &wanted.shape;
     let most = shape.scaling.as_ref().map_or_else(|| shape.replicas.unwrap_or(1), |s| s.max);
-    let away = match &shape.disruption {
-        Some(disruption) => disruption.max_unavailable.clone(),
-        None if most > 1 => IntOrString::Int(1),
-        None => return None,
-    };
-    Some(PodDisruptionBudget {
-        metadata: wanted.family.child(&wanted.name),
-        spec: Some(PodDisruptionBudgetSpec {
-            max_unavailable: Some(away),
-            selector: Some(LabelSelector {
-                match_labels: Some(selector(&wanted.name)),
-                match_expressions: None,
-            }),
-            // A pod that is broken anyway must never hold a drain up.
-            unhealthy_pod_eviction_policy: Some("AlwaysAllow".into()),
-            ..PodDisruptionBudgetSpec::default()
-        }),
-        status: None,
-    })
+    let metadata = wanted.family.child(&wanted.name);
+    disruption::budget(metadata, selector(&wanted.name), most, shape.disruption.as_ref())
 }
 
 #[cfg(test)]
 mod tests {
     use super::{super::tests::wanted, *};
     use crate::controllers::stomaton_service::in_use::Around;
+    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
     use serde_json::{Value, json};
 
     fn away(spec: Value) -> Option<IntOrString> {

@@ -7,8 +7,8 @@
 
 mod guard;
 
-use super::{USER, resources};
-use crate::controllers::meta::restricted_container;
+use super::{RESOURCES, USER};
+use crate::controllers::{meta::restricted_container, workload::resources};
 use guard::{CONTAINER_LISTS, Refused};
 use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
 use serde_json::{Map, Value, json};
@@ -58,7 +58,7 @@ fn hardened(own: &Value, mut patch: Value) -> Value {
             }
             let mut base = json!({"securityContext": restricted_container(USER)});
             if container.get("resources").is_none() {
-                base["resources"] = json!(resources(None));
+                base["resources"] = json!(resources(None, RESOURCES));
             }
             *container = merge("", base, container.take());
         }

@@ -1,11 +1,12 @@
 //! Takes a checked service; gives who decides how many pods there are. Pure.
 
 use super::super::validate::Deployed;
-use crate::{foreign::ScaledObject, optional::Optional};
-use k8s_openapi::api::autoscaling::v2::{
-    CrossVersionObjectReference, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec, MetricSpec,
-    MetricTarget, ResourceMetricSource,
+use crate::{
+    controllers::workload::scaling::{self, Replicas},
+    foreign::ScaledObject,
+    optional::Optional,
 };
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use serde_json::{Value, json};
 use stomaton_crds::{
     conditions::{Reason, State, Summary},
@@ -15,12 +16,8 @@ use stomaton_crds::{
 /// Who decides how many pods there are.
 #[derive(Debug, Default)]
 pub struct Count {
-    /// The number, when the operator holds it. None: somebody else does, and the operator leaves it alone.
-    pub held: Option<i32>,
-    /// Where a new Deployment begins, when the operator does not hold the number.
-    pub begin: Option<i32>,
-    /// Where a Deployment without pods is brought to, when nobody else would: an HPA does nothing at 0.
-    pub wake: Option<i32>,
+    /// The number, as far as it is the operator's.
+    pub replicas: Replicas,
     /// The autoscaler; none: there must be none.
     pub autoscaler: Option<Autoscaler>,
     /// What is not as the spec says, and what to do.
@@ -46,13 +43,15 @@ pub fn count(wanted: &Deployed) -> Count {
     let by_load = scaling.cpu_percent.is_some() || scaling.memory_percent.is_some();
     if scaling.triggers.is_empty() {
         let autoscaler = Autoscaler::Hpa(Box::new(hpa(wanted, scaling, min)));
-        return Count { begin, wake: Some(min), autoscaler: Some(autoscaler), ..Count::default() };
+        let replicas = Replicas { begin, wake: Some(min), held: None };
+        return Count { replicas, autoscaler: Some(autoscaler), note: None };
     }
     if shape.around.served.contains(&Optional::ScaledObject) {
         let autoscaler = Autoscaler::Keda(Box::new(scaled_object(wanted, scaling, min)));
         // Should KEDA not do it.
         let wake = (!shape.around.weighted.is_empty()).then_some(min);
-        return Count { begin, wake, autoscaler: Some(autoscaler), ..Count::default() };
+        let replicas = Replicas { begin, wake, held: None };
+        return Count { replicas, autoscaler: Some(autoscaler), note: None };
     }
     let meanwhile = if by_load {
         "CPU and memory scale the service meanwhile"
@@ -60,8 +59,7 @@ pub fn count(wanted: &Deployed) -> Count {
         "the number of pods stays as it is meanwhile"
     };
     Count {
-        begin: begin.map(|n| n.max(1)),
-        wake: Some(min.max(1)),
+        replicas: Replicas { begin: begin.map(|n| n.max(1)), wake: Some(min.max(1)), held: None },
         autoscaler: by_load.then(|| Autoscaler::Hpa(Box::new(hpa(wanted, scaling, min.max(1))))),
         note: Some(Summary {
             state: State::ReadyReconciling,
@@ -70,14 +68,13 @@ pub fn count(wanted: &Deployed) -> Count {
                 "`scaling.triggers` needs KEDA, and the cluster has no ScaledObject of keda.sh/v1alpha1: install it, or take the triggers out; {meanwhile}"
             ),
         }),
-        held: None,
     }
 }
 
 /// Without an autoscaler: what the spec says, or what anybody made of it.
 fn held(replicas: Option<i32>, weighted: &[String]) -> Count {
     if replicas != Some(0) || weighted.is_empty() {
-        return Count { held: replicas, ..Count::default() };
+        return Count { replicas: Replicas { held: replicas, ..Replicas::default() }, ..Count::default() };
     }
     let note = Summary {
         state: State::ReadyReconciling,
@@ -87,40 +84,16 @@ fn held(replicas: Option<i32>, weighted: &[String]) -> Count {
             weighted.join(", ")
         ),
     };
-    Count { held: Some(1), note: Some(note), ..Count::default() }
+    Count {
+        replicas: Replicas { held: Some(1), ..Replicas::default() },
+        note: Some(note),
+        ..Count::default()
+    }
 }
 
 fn hpa(wanted: &Deployed, scaling: &Scaling, min: i32) -> HorizontalPodAutoscaler {
-    let metric = |name: &str, percent: Option<i32>| {
-        percent.map(|percent| MetricSpec {
-            type_: "Resource".into(),
-            resource: Some(ResourceMetricSource {
-                name: name.into(),
-                target: MetricTarget {
-                    type_: "Utilization".into(),
-                    average_utilization: Some(percent),
-                    ..MetricTarget::default()
-                },
-            }),
-            ..MetricSpec::default()
-        })
-    };
-    let metrics = [metric("cpu", scaling.cpu_percent), metric("memory", scaling.memory_percent)];
-    HorizontalPodAutoscaler {
-        metadata: wanted.family.child(&wanted.name),
-        spec: Some(HorizontalPodAutoscalerSpec {
-            scale_target_ref: CrossVersionObjectReference {
-                api_version: Some("apps/v1".into()),
-                kind: "Deployment".into(),
-                name: wanted.name.clone(),
-            },
-            min_replicas: Some(min.max(1)),
-            max_replicas: scaling.max,
-            metrics: Some(metrics.into_iter().flatten().collect()),
-            behavior: None,
-        }),
-        status: None,
-    }
+    let metadata = wanted.family.child(&wanted.name);
+    scaling::hpa(metadata, (min, scaling.max), scaling.cpu_percent, scaling.memory_percent)
 }
 
 fn scaled_object(wanted: &Deployed, scaling: &Scaling, min: i32) -> ScaledObject {
@@ -165,7 +138,8 @@ mod tests {
     #[test]
     fn the_operator_holds_the_number_only_without_scaling_and_only_when_told() {
         let count = |spec, weighted: &[&str]| {
-            let Count { held, begin, wake, autoscaler, note } = count(&wanted(spec, around(false, weighted)));
+            let Count { replicas, autoscaler, note } = count(&wanted(spec, around(false, weighted)));
+            let Replicas { held, begin, wake } = replicas;
             assert!(autoscaler.is_none() && begin.is_none() && wake.is_none());
             (held, note.map(|n| (n.reason, n.message)))
         };
@@ -183,7 +157,7 @@ mod tests {
     fn load_scales_by_an_hpa() {
         let spec = json!({"image": "i", "replicas": 10, "scaling": {"min": 2, "max": 6, "cpuPercent": 70, "memoryPercent": 80}});
         let count = count(&wanted(spec, around(true, &[])));
-        assert_eq!((count.held, count.begin, count.wake), (None, Some(6), Some(2)));
+        assert_eq!(count.replicas, Replicas { held: None, begin: Some(6), wake: Some(2) });
         let Some(Autoscaler::Hpa(hpa)) = count.autoscaler else { panic!("no HPA") };
         insta::assert_yaml_snapshot!("hpa", hpa);
     }
@@ -194,7 +168,7 @@ mod tests {
             {"type": "prometheus", "metadata": {"query": "up"}, "authentication": "prom"},
         ]}});
         let idle = count(&wanted(spec.clone(), around(true, &[])));
-        assert_eq!((idle.held, idle.begin, idle.wake), (None, Some(0), None));
+        assert_eq!(idle.replicas, Replicas { held: None, begin: Some(0), wake: None });
         let Some(Autoscaler::Keda(object)) = idle.autoscaler else { panic!("no ScaledObject") };
         insta::assert_yaml_snapshot!("scaled_object", object);
         let busy = count(&wanted(spec, around(true, &["route content"])));
@@ -211,7 +185,7 @@ mod tests {
         ));
         assert!(only.autoscaler.is_none());
         assert_eq!(
-            (only.begin, only.wake, only.note.unwrap().reason),
+            (only.replicas.begin, only.replicas.wake, only.note.unwrap().reason),
             (Some(1), Some(1), Reason::KedaMissing)
         );
         let both = count(&wanted(

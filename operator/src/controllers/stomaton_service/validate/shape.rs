@@ -1,7 +1,10 @@
 //! Takes what a spec says of the number, place and replacement of pods; gives it checked, or what is wrong. Pure.
 
 use super::invalid;
-use crate::{args::ServiceAccounts, controllers::stomaton_service::in_use::Around};
+use crate::{
+    args::ServiceAccounts,
+    controllers::{stomaton_service::in_use::Around, workload::disruption},
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::time::Duration;
 use stomaton_crds::{
@@ -108,14 +111,7 @@ fn check_rollout(rollout: &Rollout) -> Result<(), Summary> {
 
 /// At least one pod, or one percent.
 fn check_some(amount: &IntOrString, field: &str) -> Result<(), Summary> {
-    let good = match amount {
-        IntOrString::Int(number) => (1..=1000).contains(number),
-        IntOrString::String(share) => share
-            .strip_suffix('%')
-            .and_then(|number| number.parse::<u8>().ok())
-            .is_some_and(|number| (1..=100).contains(&number)),
-    };
-    if good { Ok(()) } else { Err(invalid(format!("`{field}` must be at least 1, or 1% to 100%"))) }
+    disruption::fault(amount, field).map_or(Ok(()), |fault| Err(invalid(fault)))
 }
 
 fn check_account(name: &str, allowed: &ServiceAccounts) -> Result<(), Summary> {
