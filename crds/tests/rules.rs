@@ -151,6 +151,14 @@ fn every_rule_of_a_route_refuses_and_says_why() {
             "a header of identity",
         ),
         (json!({ "maintenance": { "retryAfter": "0s" } }), "`retryAfter` must be"),
+        (json!({ "cohort": { "header": "x-user-id" } }), "from `trustedProxies`"),
+        (
+            json!({
+                "cohort": { "header": "x-user-id" },
+                "trustedProxies": { "networks": ["10.0.0.0/8"], "addressFrom": "ProxyProtocol" },
+            }),
+            "from `trustedProxies`",
+        ),
         (json!({ "trustedProxies": { "networks": ["all"] } }), "must be networks"),
     ] {
         let refused = words(validate_cel(&edge(spec.clone())));
@@ -182,6 +190,7 @@ fn a_whole_route_is_accepted() {
             "minVersion": "1.3", "redirect": true,
         },
         "hiddenPaths": ["/internal", "/.git"],
+        "cohort": { "header": "x-user-id", "cookie": "sid", "setCookie": false },
         "trustedProxies": { "networks": ["10.0.0.0/8"], "addressFrom": "XRealIp" },
         "rateLimits": { "mode": "DryRun", "perClient": { "requestsPerSecond": 5 } },
         "securityHeaders": { "contentSecurityPolicy": "default-src 'self'" },

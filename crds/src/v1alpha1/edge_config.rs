@@ -2,7 +2,8 @@
 //! agents of that edge. It changes rarely; weights are apart, in [`super::EdgeWeights`].
 
 use super::{
-    Cors, HeaderMatch, LimitClass, Method, OnOutage, SecurityHeaders, TlsVersion, TrustedProxies, is_default,
+    Cohort, Cors, HeaderMatch, LimitClass, Method, OnOutage, SecurityHeaders, TlsVersion, TrustedProxies,
+    is_default,
 };
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,9 @@ pub struct EdgeConfigSpec {
     /// Who knows the users. None: nobody can say, and routes with `auth` do as in an outage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<EdgeAuth>,
+    /// By what users are told apart.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cohort: EdgeCohort,
     /// Limits for one client; none: no route has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<EdgeLimits>,
@@ -275,4 +279,27 @@ pub struct EdgeAuth {
     /// How long it may take.
     #[schemars(range(min = 1, max = 60_000))]
     pub timeout_millis: i32,
+}
+
+/// By what users are told apart: the first of these that a request has, and else the client's address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeCohort {
+    /// Header that trusted hops set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub header: Option<String>,
+    /// Name of the cookie.
+    #[schemars(length(min = 1, max = 32))]
+    pub cookie: String,
+    /// Whether browsers without the cookie get one.
+    pub set_cookie: bool,
+}
+
+/// As a Gateway has it that says nothing of it.
+impl Default for EdgeCohort {
+    fn default() -> Self {
+        let Cohort { header, cookie, set_cookie } = Cohort::default();
+        Self { header, cookie, set_cookie }
+    }
 }

@@ -99,6 +99,16 @@ checked!(
 );
 
 checked!(
+    /// Name of a cookie, as it stands in the name of NGINX's variable for it.
+    CookieName, "cookie name", "a-z, 0-9 and _, a letter first, at most 32",
+    |s| {
+        s.len() <= 32
+            && s.starts_with(|c: char| c.is_ascii_lowercase())
+            && s.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+    }
+);
+
+checked!(
     /// A network: an address and the length of the part that counts.
     Network, "network", "an address and a length, such as 10.20.0.0/16", is_network
 );
@@ -189,6 +199,9 @@ mod tests {
         }
         for bad in ["", "X", "x_y", "-x", "x-", "1x", "x:", "x y", "x}", "x\n"] {
             assert!(HeaderName::parse(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "A", "a-b", "1a", "_a", "a b", "a}", "a\n"] {
+            assert!(CookieName::parse(bad).is_err(), "{bad}");
         }
         for bad in ["", "a b", "a\"", "a\\", "$a", "a;", "{", "é", "\n"] {
             assert!(HeaderValue::parse(bad).is_err(), "{bad}");

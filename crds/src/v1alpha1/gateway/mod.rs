@@ -5,10 +5,12 @@
 //! - [`traffic`]: limits, and whom the edge believes
 //! - [`listen`]: hosts and TLS
 //! - [`auth`]: who users are
+//! - [`cohort`]: by what users are told apart
 //! - [`answers`]: what the edge adds to answers, and what it answers itself
 
 mod answers;
 mod auth;
+mod cohort;
 mod listen;
 mod route;
 mod status;
@@ -16,12 +18,13 @@ mod traffic;
 
 pub use answers::{Cors, FrameOptions, Maintenance, ReferrerPolicy, SecurityHeaders};
 pub use auth::{Auth, Jwt, OnOutage, RouteAuth};
+pub use cohort::Cohort;
 pub use listen::{Certificate, Tls, TlsVersion};
 pub use route::{HeaderMatch, Method, Route, RouteMatch, Timeouts};
 pub use status::{DroppedRoute, GatewayStatus, PodStatus};
 pub use traffic::{AddressFrom, LimitClass, LimitMode, Rate, RateLimits, RouteLimit, TrustedProxies};
 
-use super::{BackendRef, PATH};
+use super::{BackendRef, PATH, is_default};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -58,7 +61,9 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("!has(self.tls) || self.tls.port != self.service.port")
         .message("HTTP and HTTPS need a port each: `service.port` and `tls.port`"),
     validation = Rule::new("has(self.auth) || !has(self.routes) || !self.routes.exists(r, has(r.auth))")
-        .message("a route with `auth` needs the Gateway's `auth`: who knows the users")
+        .message("a route with `auth` needs the Gateway's `auth`: who knows the users"),
+    validation = Rule::new("!has(self.cohort) || !has(self.cohort.header) || (has(self.trustedProxies) && (!has(self.trustedProxies.addressFrom) || self.trustedProxies.addressFrom != 'ProxyProtocol'))")
+        .message("a header of `cohort` is believed from `trustedProxies` that speak HTTP only: name them, or clients could choose their side")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct GatewaySpec {
@@ -91,6 +96,9 @@ pub struct GatewaySpec {
     /// Who knows the users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
+    /// By what users are told apart, so that each stays on one side of a route.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cohort: Cohort,
     /// How many requests are answered.
     #[serde(default)]
     pub rate_limits: RateLimits,

@@ -1,6 +1,7 @@
 //! The tree of directives for a checked EdgeConfig. Pure.
 //!
 //! - `choices`: the maps that choose a route
+//! - `cohorts`: who is on which side
 //! - `server`: what users meet
 //! - `handling`: what a route wants otherwise than the rest
 //! - `listen`: hosts and TLS
@@ -19,13 +20,14 @@ mod answers;
 mod auth;
 mod choices;
 mod clients;
+mod cohorts;
 mod handling;
 mod limits;
 mod listen;
 mod server;
 
 use super::checked::Checked;
-use super::routing::{Route, compile};
+use super::routing::compile;
 use super::tree::{Arg, DataError, Node, Text, Variable, block, entry, line};
 use super::{RenderError, Settings};
 use crate::control::Version;
@@ -41,8 +43,6 @@ const ROUTE: Variable = Variable::named("stomaton_route");
 const MOVING: Variable = Variable::named("stomaton_moving");
 /// `monolith` (the safe side) or `service`.
 const SIDE: Variable = Variable::named("stomaton_side");
-const COHORT: Variable = Variable::named("stomaton_cohort");
-const SALT: Variable = Variable::named("stomaton_salt");
 const BUCKET: Variable = Variable::named("stomaton_bucket");
 const BACKEND: Variable = Variable::named("stomaton_backend");
 const HOST: Variable = Variable::named("stomaton_host");
@@ -51,7 +51,6 @@ const GOOD: Variable = Variable::named("stomaton_good");
 
 const REQUEST_HOST: Variable = Variable::named("host");
 const HTTP_HOST: Variable = Variable::named("http_host");
-const COOKIE: Variable = Variable::named("cookie_stomaton_id");
 const REMOTE_ADDR: Variable = Variable::named("remote_addr");
 const SCHEME: Variable = Variable::named("scheme");
 const STATUS: Variable = Variable::named("status");
@@ -77,7 +76,8 @@ pub(super) fn build(config: &Checked, settings: &Settings) -> Result<Vec<Node>, 
     http.extend(logs(&settings.log_dir, clients::correlation(&config.trusted))?);
     http.extend(clients::tables(config)?);
     http.extend(limits::zones(config.limits.as_ref(), &config.routes)?);
-    http.extend(cohorts(&config.routes)?);
+    http.push(host_map());
+    http.extend(cohorts::tables(config)?);
     http.push(backend_map(config)?);
     http.extend(upstreams(config)?);
     http.extend(answers::tables(config)?);
@@ -163,40 +163,11 @@ fn logs(dir: &Path, correlation: Variable) -> Result<Vec<Node>, DataError> {
     ])
 }
 
-/// Who is on which side: 1,000 buckets by a hash of the route's salt and the client's key.
-fn cohorts(routes: &[Route]) -> Result<Vec<Node>, DataError> {
-    let mut moving = vec![default("")];
-    let mut salts = vec![default("")];
-    for route in routes {
-        if let Some(target) = &route.target {
-            let id = || Text::data(route.id.as_str());
-            moving.push(entry(id()?, id()?));
-            salts.push(entry(id()?, Text::data(target.salt.as_str())?));
-        }
-    }
-    // Every bucket is 0.1 %; the last one takes what rounding leaves.
-    let key = |bucket: i32| Text::fixed(if bucket < 999 { "0.1%" } else { "*" });
-    let buckets = (0..1000).map(|bucket| entry(key(bucket), Text::number(bucket))).collect();
-    let salted = Text::from(SALT).and(":")?.var(COHORT);
-    Ok(vec![
-        block(
-            "map",
-            [HTTP_HOST.into(), name(HOST)],
-            vec![
-                entry(Text::fixed("default"), HTTP_HOST.into()),
-                entry(Text::default(), REQUEST_HOST.into()),
-            ],
-        ),
-        // A header set by a trusted hop will come before the cookie.
-        block(
-            "map",
-            [COOKIE.into(), name(COHORT)],
-            vec![entry(Text::fixed("default"), COOKIE.into()), entry(Text::default(), REMOTE_ADDR.into())],
-        ),
-        block("map", [ROUTE.into(), name(MOVING)], moving),
-        block("map", [ROUTE.into(), name(SALT)], salts),
-        block("split_clients", [salted.into(), name(BUCKET)], buckets),
-    ])
+/// The host as the client wrote it.
+fn host_map() -> Node {
+    let written = entry(Text::fixed("default"), HTTP_HOST.into());
+    let missing = entry(Text::default(), REQUEST_HOST.into());
+    block("map", [HTTP_HOST.into(), name(HOST)], vec![written, missing])
 }
 
 fn backend_map(config: &Checked) -> Result<Node, DataError> {

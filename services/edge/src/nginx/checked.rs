@@ -2,10 +2,12 @@
 
 mod answers;
 mod auth;
+mod cohort;
 mod listen;
 
 pub(super) use answers::{CheckedCors, CheckedSecurity};
 pub(super) use auth::CheckedAuth;
+pub(super) use cohort::CheckedCohort;
 pub(super) use listen::CheckedTls;
 
 use super::RenderError;
@@ -29,6 +31,7 @@ pub(super) struct Checked {
     pub(super) hosts: Vec<HostName>,
     pub(super) tls: Option<CheckedTls>,
     pub(super) auth: CheckedAuth,
+    pub(super) cohort: CheckedCohort,
     pub(super) limits: Option<EdgeLimits>,
     pub(super) trusted: Trusted,
     pub(super) security: CheckedSecurity,
@@ -102,6 +105,7 @@ pub(super) fn check(spec: &EdgeConfigSpec) -> Result<(Checked, Vec<Dropped>), Re
         hosts: listen::hosts(&spec.hosts).map_err(RenderError::Listen)?,
         tls: spec.tls.as_ref().map(listen::tls).transpose().map_err(RenderError::Listen)?,
         auth: auth.map_err(RenderError::Auth)?.unwrap_or_default(),
+        cohort: cohort::cohort(&spec.cohort, &mut notes)?,
         limits: limits(spec, &mut notes),
         trusted: trusted(spec, &mut notes),
         security: security(spec, &mut notes),

@@ -73,7 +73,7 @@ pub enum RenderError {
     /// A path of this pod, not of the object, is not fit for a configuration.
     #[error("a path given to the agent cannot be written: {0}")]
     Path(#[from] DataError),
-    /// The pod's own name.
+    /// The pod's own name, or that of the cookie.
     #[error(transparent)]
     Name(#[from] NameError),
     /// The text says something that it should not. A fault of this program; the configuration before stays.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod api;
+mod cohorts;
 mod handling;
 mod lifecycle;
 mod routing;

@@ -95,6 +95,7 @@ pub fn compile(valid: &Valid<'_>, gathered: &Gathered) -> (Option<EdgeConfigSpec
         hosts: spec.hosts.clone(),
         tls: spec.tls.as_ref().map(tls),
         auth,
+        cohort: valid.cohort.clone(),
         limits: limits(&spec.rate_limits),
         trusted_proxies: valid.trusted_proxies.clone(),
         security_headers: spec.security_headers.clone(),
