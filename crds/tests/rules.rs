@@ -153,6 +153,16 @@ fn every_rule_of_a_route_refuses_and_says_why() {
         (json!({ "maintenance": { "retryAfter": "0s" } }), "`retryAfter` must be"),
         (json!({ "cohort": { "header": "x-user-id" } }), "from `trustedProxies`"),
         (
+            json!({ "cohort": { "audiences": [{ "name": "a", "header": { "name": "x", "value": "1" } }] } }),
+            "from `trustedProxies`",
+        ),
+        (json!({ "cohort": { "audiences": [{ "name": "a" }] } }), "say who is of this audience"),
+        (
+            json!({ "cohort": { "audiences": [{ "name": "public", "networks": ["10.0.0.0/8"] }] } }),
+            "is everybody",
+        ),
+        (json!({ "cohort": { "audiences": [{ "name": "a", "networks": ["x"] }] } }), "must be networks"),
+        (
             json!({
                 "cohort": { "header": "x-user-id" },
                 "trustedProxies": { "networks": ["10.0.0.0/8"], "addressFrom": "ProxyProtocol" },
@@ -190,7 +200,13 @@ fn a_whole_route_is_accepted() {
             "minVersion": "1.3", "redirect": true,
         },
         "hiddenPaths": ["/internal", "/.git"],
-        "cohort": { "header": "x-user-id", "cookie": "sid", "setCookie": false },
+        "cohort": {
+            "header": "x-user-id", "cookie": "sid", "setCookie": false, "testersSecret": "testers",
+            "audiences": [
+                { "name": "internal", "networks": ["10.0.0.0/8"], "tokenSecret": "team" },
+                { "name": "suppliers", "header": { "name": "x-group", "value": "supplier" } },
+            ],
+        },
         "trustedProxies": { "networks": ["10.0.0.0/8"], "addressFrom": "XRealIp" },
         "rateLimits": { "mode": "DryRun", "perClient": { "requestsPerSecond": 5 } },
         "securityHeaders": { "contentSecurityPolicy": "default-src 'self'" },

@@ -294,12 +294,40 @@ pub struct EdgeCohort {
     pub cookie: String,
     /// Whether browsers without the cookie get one.
     pub set_cookie: bool,
+    /// Audiences beside everybody; a request is of the first one that it fits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub audiences: Vec<EdgeAudience>,
+    /// Directory in which tokens of testers are mounted: see [`crate::ids::secret_dir`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[0-9a-f]{16}$"))]
+    pub testers: Option<String>,
+}
+
+/// An audience: who fits any of what is named.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeAudience {
+    /// Its name.
+    #[schemars(length(min = 1, max = 32))]
+    pub name: String,
+    /// Networks of clients.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 64)))]
+    pub networks: Vec<String>,
+    /// What a trusted hop says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<HeaderMatch>,
+    /// Directory in which its token is mounted: see [`crate::ids::secret_dir`]. The token itself is in no object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[0-9a-f]{16}$"))]
+    pub token: Option<String>,
 }
 
 /// As a Gateway has it that says nothing of it.
 impl Default for EdgeCohort {
     fn default() -> Self {
-        let Cohort { header, cookie, set_cookie } = Cohort::default();
-        Self { header, cookie, set_cookie }
+        let Cohort { header, cookie, set_cookie, .. } = Cohort::default();
+        Self { header, cookie, set_cookie, audiences: Vec::new(), testers: None }
     }
 }

@@ -7,15 +7,15 @@ mod migration_plan;
 mod stomaton_service;
 
 pub use edge_config::{
-    EdgeAuth, EdgeCertificate, EdgeCohort, EdgeConfig, EdgeConfigSpec, EdgeHandling, EdgeLimits, EdgeRate,
-    EdgeRoute, EdgeTls,
+    EdgeAudience, EdgeAuth, EdgeCertificate, EdgeCohort, EdgeConfig, EdgeConfigSpec, EdgeHandling,
+    EdgeLimits, EdgeRate, EdgeRoute, EdgeTls,
 };
 pub use edge_weights::{EdgeWeights, EdgeWeightsSpec, RouteWeights};
 pub use gateway::{
-    AddressFrom, Auth, Certificate, Cohort, Cors, Diagnostics, DroppedRoute, Engine, FrameOptions, Gateway,
-    GatewayService, GatewaySpec, GatewayStatus, HeaderMatch, Jwt, LimitClass, LimitMode, Maintenance, Method,
-    OnOutage, PodStatus, Rate, RateLimits, ReferrerPolicy, Route, RouteAuth, RouteLimit, RouteMatch,
-    SecurityHeaders, ServiceType, Timeouts, Tls, TlsVersion, TrustedProxies,
+    AddressFrom, Audience, Auth, Certificate, Cohort, Cors, Diagnostics, DroppedRoute, Engine, FrameOptions,
+    Gateway, GatewayService, GatewaySpec, GatewayStatus, HeaderMatch, Jwt, LimitClass, LimitMode,
+    Maintenance, Method, OnOutage, PodStatus, Rate, RateLimits, ReferrerPolicy, Route, RouteAuth, RouteLimit,
+    RouteMatch, SecurityHeaders, ServiceType, Timeouts, Tls, TlsVersion, TrustedProxies,
 };
 pub use migration_plan::{
     Evidence, GatewayRef, Guard, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus, Phase, PlanRoute,

@@ -18,7 +18,7 @@ mod traffic;
 
 pub use answers::{Cors, FrameOptions, Maintenance, ReferrerPolicy, SecurityHeaders};
 pub use auth::{Auth, Jwt, OnOutage, RouteAuth};
-pub use cohort::Cohort;
+pub use cohort::{Audience, Cohort};
 pub use listen::{Certificate, Tls, TlsVersion};
 pub use route::{HeaderMatch, Method, Route, RouteMatch, Timeouts};
 pub use status::{DroppedRoute, GatewayStatus, PodStatus};
@@ -62,7 +62,7 @@ use serde::{Deserialize, Serialize};
         .message("HTTP and HTTPS need a port each: `service.port` and `tls.port`"),
     validation = Rule::new("has(self.auth) || !has(self.routes) || !self.routes.exists(r, has(r.auth))")
         .message("a route with `auth` needs the Gateway's `auth`: who knows the users"),
-    validation = Rule::new("!has(self.cohort) || !has(self.cohort.header) || (has(self.trustedProxies) && (!has(self.trustedProxies.addressFrom) || self.trustedProxies.addressFrom != 'ProxyProtocol'))")
+    validation = Rule::new("!has(self.cohort) || !(has(self.cohort.header) || (has(self.cohort.audiences) && self.cohort.audiences.exists(a, has(a.header)))) || (has(self.trustedProxies) && (!has(self.trustedProxies.addressFrom) || self.trustedProxies.addressFrom != 'ProxyProtocol'))")
         .message("a header of `cohort` is believed from `trustedProxies` that speak HTTP only: name them, or clients could choose their side")
 )]
 #[serde(rename_all = "camelCase")]

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use stomaton_crds::edge_state::EdgeState;
+use stomaton_crds::keys::AUDIENCE_TESTERS;
 
 /// A line as `nginx::build` has NGINX write it. All values are text.
 #[derive(Deserialize)]
@@ -45,7 +46,8 @@ pub(super) fn count(state: &mut EdgeState, line: &[u8]) -> Kind {
     let is_own = line.is_edge_s_own();
     let is_bad =
         !is_own && (line.s.starts_with('5') || line.u.split(", ").any(|status| status.starts_with('5')));
-    if !line.r.is_empty() && !is_own {
+    // Testers chose their side: what they are answered says nothing about it.
+    if !line.r.is_empty() && !is_own && line.a != AUDIENCE_TESTERS {
         let audiences = match state.counters.get_mut(line.r) {
             Some(known) => known,
             None => state.counters.entry(line.r.to_owned()).or_default(),
@@ -115,6 +117,14 @@ mod tests {
             counted(&[&line("499", ""), &line("503", "503"), &line("401", "401"), &line("504", "504")]);
         let service = state.counters["00000000000000aa"]["public"].service;
         assert_eq!((service.requests, service.bad), (4, 2));
+    }
+
+    #[test]
+    fn testers_judge_nobody() {
+        let (state, _) = counted(&[
+            r#"{"r":"00000000000000aa","d":"service","a":"testers","s":"502","u":"502","t":"0.0","b":"1"}"#,
+        ]);
+        assert_eq!((state.lines, state.counters.len()), (1, 0));
     }
 
     #[test]

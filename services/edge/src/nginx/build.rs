@@ -1,5 +1,6 @@
 //! The tree of directives for a checked EdgeConfig. Pure.
 //!
+//! - `audiences`: which part of all users a request is of
 //! - `choices`: the maps that choose a route
 //! - `cohorts`: who is on which side
 //! - `server`: what users meet
@@ -17,6 +18,7 @@
 //! - no `open_file_cache`: it would hide a switch of weights.
 
 mod answers;
+mod audiences;
 mod auth;
 mod choices;
 mod clients;
@@ -35,7 +37,6 @@ use crate::logs::{BAD_LOG, GOOD_LOG};
 use crate::names::BackendKey;
 use std::net::SocketAddr;
 use std::path::Path;
-use stomaton_crds::keys::AUDIENCE_PUBLIC;
 
 /// Id of the route that answers; empty: none, the default backend does.
 const ROUTE: Variable = Variable::named("stomaton_route");
@@ -73,11 +74,12 @@ pub(super) fn build(config: &Checked, settings: &Settings) -> Result<Vec<Node>, 
     let tables = compile(&config.routes);
     let mut http = http_basics(settings)?;
     http.extend(listen::basics(config, settings)?);
-    http.extend(logs(&settings.log_dir, clients::correlation(&config.trusted))?);
+    http.extend(logs(config, &settings.log_dir)?);
     http.extend(clients::tables(config)?);
     http.extend(limits::zones(config.limits.as_ref(), &config.routes)?);
     http.push(host_map());
     http.extend(cohorts::tables(config)?);
+    http.extend(audiences::tables(config, settings)?);
     http.push(backend_map(config)?);
     http.extend(upstreams(config)?);
     http.extend(answers::tables(config)?);
@@ -132,9 +134,10 @@ fn http_basics(settings: &Settings) -> Result<Vec<Node>, DataError> {
 }
 
 /// Good answers go through a buffer, bad ones at once: a guard's count is then milliseconds old.
-fn logs(dir: &Path, correlation: Variable) -> Result<Vec<Node>, DataError> {
+fn logs(config: &Checked, dir: &Path) -> Result<Vec<Node>, DataError> {
+    let correlation = clients::correlation(&config.trusted);
     let format = Text::fixed(r#"{"r":""#).var(ROUTE);
-    let format = format.and(r#"","d":""#)?.var(SIDE).and(r#"","a":""#)?.and(AUDIENCE_PUBLIC)?;
+    let format = format.and(r#"","d":""#)?.var(SIDE).and(r#"","a":""#)?.join(audiences::of(config)?);
     let format = format.and(r#"","s":""#)?.var(STATUS).and(r#"","u":""#)?.var(UPSTREAM_STATUS);
     let format = format.and(r#"","t":""#)?.var(REQUEST_TIME).and(r#"","b":""#)?.var(BYTES_SENT);
     // Nothing of a path, a query or a cookie: they hold secrets.

@@ -7,7 +7,7 @@ mod listen;
 
 pub(super) use answers::{CheckedCors, CheckedSecurity};
 pub(super) use auth::CheckedAuth;
-pub(super) use cohort::CheckedCohort;
+pub(super) use cohort::{CheckedAudience, CheckedCohort};
 pub(super) use listen::CheckedTls;
 
 use super::RenderError;

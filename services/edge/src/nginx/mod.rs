@@ -5,6 +5,7 @@
 //! - `routing`: which route answers which host, path and method
 //! - `build`: the tree of directives
 //! - `tree`, `encode`: the only way to text
+//! - [`tokens`]: what a configuration includes
 //! - `lex`, `gate`: the text is read back, and handed out only if it means its tree and says nothing unusual
 
 mod build;
@@ -15,6 +16,7 @@ mod lex;
 mod routing;
 #[cfg(test)]
 mod tests;
+pub mod tokens;
 mod tree;
 
 pub use checked::Dropped;
@@ -41,6 +43,8 @@ pub struct Settings {
     pub https_address: SocketAddr,
     /// Directory with a directory for each certificate.
     pub tls_dir: PathBuf,
+    /// Directory with a directory for each Secret of tokens, as tables.
+    pub token_tables_dir: PathBuf,
     /// Unix socket of the private probe.
     pub probe_socket: PathBuf,
     /// Directory of [`crate::weights`].

@@ -25,6 +25,7 @@ fn settings() -> Settings {
         http_address: "0.0.0.0:8080".parse().unwrap(),
         https_address: "0.0.0.0:8443".parse().unwrap(),
         tls_dir: "/run/tls".into(),
+        token_tables_dir: "/tmp/tokens".into(),
         probe_socket: "/run/ctl/probe.sock".into(),
         weights_dir: "/run/edge/weights".into(),
         log_dir: "/run/log/edge".into(),

@@ -4,7 +4,10 @@
 //! agent's token. They meet in four directories in memory; their group makes the modes work.
 
 use super::{
-    super::{names, validate::Valid},
+    super::{
+        names,
+        validate::{Valid, cohort::Secrets},
+    },
     access,
 };
 use crate::controllers::meta::{restricted_container, restricted_pod, surge_first};
@@ -20,6 +23,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
+use std::collections::BTreeSet;
 use stomaton_crds::{ids, keys, v1alpha1::Certificate};
 
 const NGINX_USER: i64 = 10101;
@@ -57,8 +61,8 @@ pub fn deployment(valid: &Valid<'_>, image: &str) -> Deployment {
                         label_selector: Some(selector()),
                         ..TopologySpreadConstraint::default()
                     }]),
-                    containers: vec![nginx(image, certificates), agent(image, gateway)],
-                    volumes: Some(volumes(certificates)),
+                    containers: vec![nginx(image, certificates, &valid.token_secrets), agent(image, gateway)],
+                    volumes: Some(volumes(certificates, &valid.token_secrets)),
                     ..PodSpec::default()
                 }),
             },
@@ -68,7 +72,7 @@ pub fn deployment(valid: &Valid<'_>, image: &str) -> Deployment {
     }
 }
 
-fn nginx(image: &str, certificates: &[Certificate]) -> Container {
+fn nginx(image: &str, certificates: &[Certificate], tokens: &Secrets) -> Container {
     let has_tls = !certificates.is_empty();
     let mut ports = vec![port(HTTP, keys::EDGE_HTTP_PORT)];
     ports.extend(has_tls.then(|| port("https", keys::EDGE_HTTPS_PORT)));
@@ -78,8 +82,9 @@ fn nginx(image: &str, certificates: &[Certificate]) -> Container {
         mount("log", "/run/log"),
         mount("tmp", "/tmp"),
     ];
-    let tls = || VolumeMount { read_only: Some(true), ..mount("tls", keys::EDGE_TLS_DIR) };
-    mounts.extend(has_tls.then(tls));
+    let secret = |name, path| VolumeMount { read_only: Some(true), ..mount(name, path) };
+    mounts.extend(has_tls.then(|| secret("tls", keys::EDGE_TLS_DIR)));
+    mounts.extend((!tokens.is_empty()).then(|| secret("tokens", keys::EDGE_TOKENS_DIR)));
     #[rustfmt::skip]
     let command = [
         "/bin/edge", "supervise",
@@ -144,7 +149,7 @@ fn agent(image: &str, gateway: &str) -> Container {
     }
 }
 
-fn volumes(certificates: &[Certificate]) -> Vec<Volume> {
+fn volumes(certificates: &[Certificate], tokens: &Secrets) -> Vec<Volume> {
     let memory = |name: &str, size: &str| Volume {
         name: name.into(),
         empty_dir: Some(EmptyDirVolumeSource {
@@ -160,36 +165,36 @@ fn volumes(certificates: &[Certificate]) -> Vec<Volume> {
         memory("tmp", "64Mi"),
         token(),
     ];
-    volumes.extend((!certificates.is_empty()).then(|| tls(certificates)));
+    let certificate = |c: &Certificate| projected(&c.secret, &["tls.crt", "tls.key"]);
+    volumes.extend(secrets("tls", certificates.iter().map(certificate).collect()));
+    let token = |(secret, keys): (&String, &BTreeSet<&'static str>)| {
+        projected(secret, &keys.iter().copied().collect::<Vec<_>>())
+    };
+    volumes.extend(secrets("tokens", tokens.iter().map(token).collect()));
     volumes
 }
 
-/// A directory for each certificate. The kubelet reads the Secrets; one that is missing does not hold a pod up.
-fn tls(certificates: &[Certificate]) -> Volume {
-    let file = |directory: &str, key: &str| KeyToPath {
-        key: key.into(),
-        path: format!("{directory}/{key}"),
-        mode: None,
-    };
-    let source = |certificate: &Certificate| {
-        let directory = ids::secret_dir(&certificate.secret);
-        VolumeProjection {
-            secret: Some(SecretProjection {
-                name: certificate.secret.clone(),
-                items: Some(vec![file(&directory, "tls.crt"), file(&directory, "tls.key")]),
-                optional: Some(true),
-            }),
-            ..VolumeProjection::default()
-        }
-    };
-    Volume {
-        name: "tls".into(),
-        projected: Some(ProjectedVolumeSource {
-            default_mode: Some(0o440),
-            sources: Some(certificates.iter().map(source).collect()),
+/// A directory with these keys of a Secret. The kubelet reads it; one that is missing does not hold a pod up.
+fn projected(secret: &str, keys: &[&str]) -> VolumeProjection {
+    let directory = ids::secret_dir(secret);
+    let file = |key: &&str| KeyToPath { key: (*key).into(), path: format!("{directory}/{key}"), mode: None };
+    VolumeProjection {
+        secret: Some(SecretProjection {
+            name: secret.to_owned(),
+            items: Some(keys.iter().map(file).collect()),
+            optional: Some(true),
         }),
-        ..Volume::default()
+        ..VolumeProjection::default()
     }
+}
+
+/// A volume of directories for Secrets, if there are any.
+fn secrets(name: &str, sources: Vec<VolumeProjection>) -> Option<Volume> {
+    (!sources.is_empty()).then(|| Volume {
+        name: name.into(),
+        projected: Some(ProjectedVolumeSource { default_mode: Some(0o440), sources: Some(sources) }),
+        ..Volume::default()
+    })
 }
 
 /// What Kubernetes would mount into every container, for the agent alone.

@@ -134,6 +134,43 @@ fn a_plan_gives_a_route_its_target_its_identity_and_its_salt() {
 }
 
 #[test]
+fn tokens_are_mounted_by_the_kubelet_and_stand_in_no_object() {
+    let mut gateway = gateway(json!([]));
+    gateway.spec.cohort = serde_json::from_value(json!({
+        "testersSecret": "testers",
+        "audiences": [
+            {"name": "team", "tokenSecret": "team"},
+            {"name": "both", "tokenSecret": "testers", "networks": ["10.0.0.0/8"]},
+        ],
+    }))
+    .unwrap();
+    let (prepared, problems) =
+        build(&validate(&gateway).unwrap(), &gathered(vec![service("mono", 1, &[80])], vec![]), "edge:1");
+    assert_eq!(problems, Problems::default());
+    let pod = serde_json::to_value(prepared.deployment.spec.unwrap().template.spec.unwrap()).unwrap();
+    let volume = pod["volumes"].as_array().unwrap().iter().find(|v| v["name"] == "tokens").unwrap();
+    let items = |secret: &str, keys: &[&str]| {
+        let directory = ids::secret_dir(secret);
+        let items: Vec<_> =
+            keys.iter().map(|key| json!({"key": key, "path": format!("{directory}/{key}")})).collect();
+        json!({"secret": {"name": secret, "optional": true, "items": items}})
+    };
+    let sources = json!([items("team", &["token"]), items("testers", &["monolith", "service", "token"])]);
+    assert_eq!(volume["projected"]["sources"], sources);
+    let mounts = |container: usize| {
+        let mounts = pod["containers"][container]["volumeMounts"].as_array().unwrap();
+        mounts.iter().any(|mount| mount["name"] == "tokens")
+    };
+    assert_eq!((mounts(0), mounts(1)), (true, false), "the agent does not see them");
+    let config = serde_json::to_value(&prepared.config.unwrap().wanted.spec).unwrap();
+    let audiences = json!([
+        {"name": "team", "token": ids::secret_dir("team")},
+        {"name": "both", "networks": ["10.0.0.0/8"], "token": ids::secret_dir("testers")},
+    ]);
+    assert_eq!(config["cohort"]["audiences"], audiences);
+}
+
+#[test]
 fn certificates_are_mounted_by_the_kubelet_and_named_by_hashes() {
     let mut gateway = gateway(json!([]));
     let tls = json!({"certificates": [{"secret": "shop-tls", "hosts": ["a.example"]}], "port": 8443, "redirect": true});

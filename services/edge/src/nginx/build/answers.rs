@@ -2,7 +2,7 @@
 //!
 //! A location with any `add_header` has none of its server's, so one with CORS repeats them all.
 
-use super::{BUCKET, DIAGNOSTICS, METHOD, ROUTE, SIDE, clients, cohorts, default, name};
+use super::{BUCKET, DIAGNOSTICS, METHOD, ROUTE, SIDE, audiences, clients, cohorts, default, name};
 use crate::nginx::Settings;
 use crate::nginx::checked::{Checked, CheckedCors};
 use crate::nginx::tree::{Arg, DataError, Node, Text, Variable, block, entry, line};
@@ -50,7 +50,10 @@ pub(super) fn headers(config: &Checked, settings: &Settings) -> Result<Vec<Node>
     let mut nodes = Vec::new();
     if config.diagnostics {
         let value = Text::fixed("route=").var(ROUTE).and(";side=")?.var(SIDE);
-        let value = value.and(";bucket=")?.var(BUCKET).and(";pod=")?.and(settings.pod.as_str())?;
+        let mut value = value.and(";bucket=")?.var(BUCKET).and(";pod=")?.and(settings.pod.as_str())?;
+        if !config.cohort.is_public() {
+            value = value.and(";audience=")?.join(audiences::of(config)?);
+        }
         nodes.push(add(DIAGNOSTICS, value));
     }
     if config.cohort.set_cookie {
