@@ -75,6 +75,41 @@ fn a_ramp_ascends_without_repeats_and_ends_at_all_of_it() {
 }
 
 #[test]
+fn each_audience_has_a_ramp_of_its_own_and_everybody_is_last() {
+    let said = |ramp: Value| words(validate_cel(&plan(ramp, "standard")));
+    let step = |audience: &str, permille: i32| json!({ "audience": audience, "permille": permille });
+    let (all, half) = (json!({ "permille": 1000 }), json!({ "permille": 500 }));
+    assert_eq!(
+        said(json!([step("internal", 1000), step("suppliers", 50), half, step("suppliers", 1000), all])),
+        ""
+    );
+    for (ramp, says) in [
+        (json!([half, step("internal", 1000)]), "for everybody"),
+        (json!([step("internal", 500), half, step("internal", 50), all]), "ascend"),
+        (json!([step("internal", 50), step("internal", 50), all]), "same weight"),
+        (json!([step("public", 50), all]), "leave `audience` out"),
+    ] {
+        let refused = said(ramp.clone());
+        assert!(refused.contains(says), "{ramp}: {refused}");
+    }
+}
+
+#[test]
+fn routes_of_a_group_have_one_profile() {
+    let grouped = |profile: &str| {
+        let route = |name: &str, profile: &str| json!({ "name": name, "target": { "name": "t" }, "profile": profile, "group": "g" });
+        let ramp = json!([{ "permille": 1000 }]);
+        let spec = json!({
+            "gatewayRef": { "name": "edge" }, "routes": [route("a", "slow"), route("b", profile)],
+            "profiles": [{ "name": "slow", "ramp": ramp }, { "name": "fast", "ramp": ramp }],
+        });
+        words(validate_cel(&object::<MigrationPlan>("MigrationPlan", "plan", spec)))
+    };
+    assert_eq!(grouped("slow"), "");
+    assert!(grouped("fast").contains("move together"));
+}
+
+#[test]
 fn a_route_names_a_profile_of_its_plan() {
     let refused = words(validate_cel(&plan(json!([{ "permille": 1000 }]), "fast")));
     assert!(refused.contains("names a profile"), "{refused}");

@@ -97,7 +97,7 @@ impl Rollback {
         let step = there.map_or(0, |e| e.step);
         let entry = RouteWeights { latched: true, attempt: armed.attempt, step, ..RouteWeights::default() };
         let above = self.edges.view(gateway).weights_seen();
-        let write = Write { gateway: &owner, route_id, entry: &entry, above, known: None };
+        let write = Write { gateway: &owner, entries: &[(route_id, &entry)], above, known: None };
         weights::write(&Api::namespaced(self.client.clone(), namespace), present, &write, &self.metrics)
             .await
             .map(Some)

@@ -6,7 +6,9 @@
 
 pub mod conditions;
 pub mod gather;
+mod group;
 pub mod machine;
+mod ramp;
 
 use crate::{
     api,
@@ -88,11 +90,11 @@ impl Reconcile for MigrationPlan {
         let routes = observed.routes(&plan);
         let old = State::of(&plan);
         let now = Timestamp::now();
-        let (mut next, effect) = machine::step(&routes, &plan.spec.rollback, &old, now);
+        let (mut next, effects) = machine::step(&routes, &plan.spec.rollback, &old, now);
         guard(ctx, &plan, &routes, &next, now);
-        if let Some(effect) = &effect {
-            match carry_out(ctx, &plan, &observed, effect).await {
-                Ok(revision) => next.written(&effect.route, revision),
+        if !effects.is_empty() {
+            match carry_out(ctx, &plan, &observed, &effects).await {
+                Ok(revision) => effects.iter().for_each(|effect| next.written(&effect.route, revision)),
                 // The edge moved on while the cache did not show it yet.
                 Err(weights::Error::Latched { .. } | weights::Error::Overtaken { .. }) => {
                     return Ok(Some(SOON));
@@ -100,7 +102,7 @@ impl Reconcile for MigrationPlan {
                 Err(error) => return Err(error.into()),
             }
         }
-        let moved = effect.is_some() || !same_but_evidence(&old, &next);
+        let moved = !effects.is_empty() || !same_but_evidence(&old, &next);
         let wake = machine::wake(&routes, &plan.spec.rollback, &next, now);
         record(ctx, shared, &plan, &routes, next, now).await?;
         Ok(if moved { Some(SOON) } else { wake })
@@ -226,25 +228,27 @@ fn guard(ctx: &Context, plan: &MigrationPlan, routes: &[Route<'_>], state: &Stat
     ctx.edges.disarm_others(&gateway, &plan_ref, &kept);
 }
 
-/// Writes the effect to the edge and gives the revision that carries it.
+/// Writes the effects to the edge, in one revision, and gives it.
 async fn carry_out(
     ctx: &Context,
     plan: &MigrationPlan,
     observed: &Observed,
-    effect: &Effect,
+    effects: &[Effect],
 ) -> Result<i64, weights::Error> {
     let Some(gateway) = observed.gateway() else { return Ok(0) };
     let api = ctx.namespaced(&plan.namespace().unwrap_or_default());
+    let entries: Vec<_> = effects.iter().map(|effect| (effect.id.as_str(), &effect.weights)).collect();
     let write = Write {
         gateway,
-        route_id: &effect.id,
-        entry: &effect.weights,
+        entries: &entries,
         above: observed.view.weights_seen(),
         known: Some(&observed.known),
     };
     let cached = observed.weights.as_deref().cloned();
     let revision = weights::write(&api, cached, &write, &ctx.metrics).await?;
-    tracing::info!(plan = plan.name_any(), route = effect.route, weights = ?effect.weights, revision, "weights written");
+    for Effect { route, weights, .. } in effects {
+        tracing::info!(plan = plan.name_any(), route, ?weights, revision, "weights written");
+    }
     Ok(revision)
 }
 

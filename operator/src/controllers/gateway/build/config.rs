@@ -17,7 +17,8 @@ use stomaton_crds::{
     conditions::{Reason, State, Summary},
     ids,
     v1alpha1::{
-        BackendRef, DroppedRoute, EdgeAuth, EdgeConfigSpec, EdgeRoute, Jwt, MigrationPlan, PlanRoute, Route,
+        BackendRef, DroppedRoute, EdgeAuth, EdgeConfigSpec, EdgeRoute, Jwt,
+        MigrationPlan, PlanRoute, Route,
     },
 };
 
@@ -155,7 +156,7 @@ impl<'a> Compiler<'a> {
         let plan_uid = claim.and_then(|c| c.plan.uid()).unwrap_or_default();
         let target = claim.and_then(|claim| self.target(route, claim));
         let rewrite = claim.filter(|_| target.is_some()).and_then(|c| c.route.target.rewrite.clone());
-        let salt = claim.filter(|_| target.is_some()).map(|c| ids::salt(&plan_uid, &route.name, epoch(c)));
+        let salt = claim.filter(|_| target.is_some()).map(|claim| claim.plan.salt(claim.route));
         Some(EdgeRoute {
             id: ids::route_id(&route.name, &route.matches, claim.map(|c| (&*plan_uid, &c.route.target))),
             name: route.name.clone(),
@@ -227,12 +228,6 @@ impl<'a> Compiler<'a> {
         self.problems.stuck |= unusable.stuck();
         self.problems.dropped.push(DroppedRoute { name: route.name.clone(), message });
     }
-}
-
-/// The epoch that the plan's controller keeps for a route.
-fn epoch(Claim { plan, route }: Claim<'_>) -> i64 {
-    let routes = plan.status.as_ref().map_or(&[][..], |status| &status.routes);
-    routes.iter().find(|r| r.name == route.name).map_or(0, |r| r.epoch)
 }
 
 /// Key of a backend at the edge: a hash, so that no name of a user's stands in NGINX' configuration.

@@ -134,6 +134,24 @@ fn a_plan_gives_a_route_its_target_its_identity_and_its_salt() {
 }
 
 #[test]
+fn routes_of_a_group_have_the_salt_of_the_group() {
+    let gateway = gateway(json!([
+        {"name": "a", "match": {"pathPrefix": "/a"}},
+        {"name": "b", "match": {"pathPrefix": "/b"}},
+        {"name": "c", "match": {"pathPrefix": "/c"}},
+    ]));
+    let mut plan = plan("shop", &[("a", "content"), ("b", "content"), ("c", "content")]);
+    for route in &mut plan.spec.routes[..2] {
+        route.group = Some("g".into());
+    }
+    let found = gathered(vec![service("mono", 1, &[80]), service("content", 2, &[80])], vec![plan]);
+    let (config, _) = compiled(&gateway, &found);
+    let salt = |name: &str| route(&config, name).salt.clone().unwrap();
+    assert_eq!(salt("a"), salt("b"));
+    assert_ne!(salt("a"), salt("c"));
+}
+
+#[test]
 fn tokens_are_mounted_by_the_kubelet_and_stand_in_no_object() {
     let mut gateway = gateway(json!([]));
     gateway.spec.cohort = serde_json::from_value(json!({
