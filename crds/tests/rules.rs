@@ -95,6 +95,19 @@ fn each_audience_has_a_ramp_of_its_own_and_everybody_is_last() {
 }
 
 #[test]
+fn a_fallback_says_what_may_be_sent_twice() {
+    let with = |fallback: Value| {
+        let mut plan = plan(json!([{ "permille": 1000 }]), "standard");
+        plan.spec.routes[0].fallback = Some(serde_json::from_value(fallback).unwrap());
+        words(validate_cel(&plan))
+    };
+    assert_eq!(with(json!({})), "");
+    assert_eq!(with(json!({ "alsoFor": ["PUT", "DELETE"], "within": "500ms" })), "");
+    assert!(with(json!({ "alsoFor": ["POST"] })).contains("only PUT and DELETE"));
+    assert!(with(json!({ "within": "2m" })).contains("`within` must be"));
+}
+
+#[test]
 fn routes_of_a_group_have_one_profile() {
     let grouped = |profile: &str| {
         let route = |name: &str, profile: &str| json!({ "name": name, "target": { "name": "t" }, "profile": profile, "group": "g" });

@@ -175,6 +175,22 @@ pub struct EdgeHandling {
     /// Which pages of other origins may call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
+    /// The safe side answers where the target could not. Only with a target, and the same paths on both sides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<EdgeFallback>,
+}
+
+/// When the safe side answers where the target could not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeFallback {
+    /// Methods that may be sent twice, beside GET, HEAD and OPTIONS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    pub also_for: Vec<Method>,
+    /// Milliseconds after which a failure is the answer.
+    #[schemars(range(min = 1, max = 60_000))]
+    pub within_millis: i32,
 }
 
 fn connect_millis() -> i32 {
@@ -204,6 +220,7 @@ impl Default for EdgeHandling {
             total: None,
             allow_from: Vec::new(),
             cors: None,
+            fallback: None,
         }
     }
 }

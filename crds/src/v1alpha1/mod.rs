@@ -7,8 +7,8 @@ mod migration_plan;
 mod stomaton_service;
 
 pub use edge_config::{
-    EdgeAudience, EdgeAuth, EdgeCertificate, EdgeCohort, EdgeConfig, EdgeConfigSpec, EdgeHandling,
-    EdgeLimits, EdgeRate, EdgeRoute, EdgeTls,
+    EdgeAudience, EdgeAuth, EdgeCertificate, EdgeCohort, EdgeConfig, EdgeConfigSpec, EdgeFallback,
+    EdgeHandling, EdgeLimits, EdgeRate, EdgeRoute, EdgeTls,
 };
 pub use edge_weights::{EdgeWeights, EdgeWeightsSpec, RouteWeights};
 pub use gateway::{
@@ -18,8 +18,8 @@ pub use gateway::{
     RouteMatch, SecurityHeaders, ServiceType, Timeouts, Tls, TlsVersion, TrustedProxies,
 };
 pub use migration_plan::{
-    Evidence, GatewayRef, Guard, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus, Phase, PlanRoute,
-    PlanSummary, Profile, RampStep, Rollback, RouteStatus, Transition, Weights,
+    Evidence, Fallback, GatewayRef, Guard, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus, Phase,
+    PlanRoute, PlanSummary, Profile, RampStep, Rollback, RouteStatus, Transition, Weights,
 };
 pub use stomaton_service::{
     Access, Binding, BindingKey, ConfigFile, DataVolume, Dependency, Disruption, EnvFrom, EnvValue, External,

@@ -44,8 +44,8 @@ pub(super) fn count(state: &mut EdgeState, line: &[u8]) -> Kind {
     };
     state.lines += 1;
     let is_own = line.is_edge_s_own();
-    let is_bad =
-        !is_own && (line.s.starts_with('5') || line.u.split(", ").any(|status| status.starts_with('5')));
+    // What was asked first is whose answer counts, whoever helped out.
+    let is_bad = !is_own && (line.s.starts_with('5') || line.u.starts_with('5'));
     // Testers chose their side: what they are answered says nothing about it.
     if !line.r.is_empty() && !is_own && line.a != AUDIENCE_TESTERS {
         let audiences = match state.counters.get_mut(line.r) {

@@ -4,6 +4,7 @@
 //! - `choices`: the maps that choose a route
 //! - `cohorts`: who is on which side
 //! - `server`: what users meet
+//! - `fallback`: the safe side in place of a target that failed
 //! - `handling`: what a route wants otherwise than the rest
 //! - `listen`: hosts and TLS
 //! - `limits`: how many requests are answered
@@ -14,7 +15,7 @@
 //! Rules that keep it right, each from a measured failure:
 //! - `set` only inside locations and no map on `$uri`: both are evaluated again in subrequests;
 //! - `if` only as `if (-f PATH)`, where a missing file, directory or mount means the safe side, and around a `return`;
-//! - no regular expression but `^`, no capture; without a rewrite the path goes to the backend as the client sent it;
+//! - no regular expression but `^` and `^5`, no capture; without a rewrite the path goes to the backend as the client sent it;
 //! - no `open_file_cache`: it would hide a switch of weights.
 
 mod answers;
@@ -23,6 +24,7 @@ mod auth;
 mod choices;
 mod clients;
 mod cohorts;
+mod fallback;
 mod handling;
 mod limits;
 mod listen;
@@ -80,6 +82,7 @@ pub(super) fn build(config: &Checked, settings: &Settings) -> Result<Vec<Node>, 
     http.push(host_map());
     http.extend(cohorts::tables(config)?);
     http.extend(audiences::tables(config, settings)?);
+    http.extend(fallback::tables(config, settings)?);
     http.push(backend_map(config)?);
     http.extend(upstreams(config)?);
     http.extend(answers::tables(config)?);
@@ -145,12 +148,13 @@ fn logs(config: &Checked, dir: &Path) -> Result<Vec<Node>, DataError> {
     let format = format.and(r#"","c":""#)?.var(correlation).and(r#""}"#)?;
     let is_5xx = (500..600).map(|status: i32| entry(Text::number(status), Text::fixed("1")));
     let bad = std::iter::once(default("0")).chain(is_5xx).collect();
+    let mut tables = vec![block("map", [STATUS.into(), name(BAD)], bad)];
+    let worst = fallback::bad(config, &mut tables);
     let good = vec![default("1"), entry(Text::fixed("1"), Text::fixed("0"))];
     let file = |name| path(&dir.join(name));
     let when = |variable| Arg::from(Text::fixed("if=").var(variable));
-    Ok(vec![
-        block("map", [STATUS.into(), name(BAD)], bad),
-        block("map", [BAD.into(), name(GOOD)], good),
+    tables.extend([
+        block("map", [worst.into(), name(GOOD)], good),
         line("log_format", [LOG_FORMAT.into(), "escape=json".into(), format.into()]),
         line(
             "access_log",
@@ -162,8 +166,9 @@ fn logs(config: &Checked, dir: &Path) -> Result<Vec<Node>, DataError> {
                 when(GOOD),
             ],
         ),
-        line("access_log", [file(BAD_LOG)?.into(), LOG_FORMAT.into(), when(BAD)]),
-    ])
+        line("access_log", [file(BAD_LOG)?.into(), LOG_FORMAT.into(), when(worst)]),
+    ]);
+    Ok(tables)
 }
 
 /// The host as the client wrote it.
@@ -180,7 +185,8 @@ fn backend_map(config: &Checked) -> Result<Node, DataError> {
         let side = |side| Text::data(route.id.as_str())?.and(":")?.and(side);
         entries.push(entry(side(MONOLITH)?, upstream(&route.safe)?));
         if let Some(target) = &route.target {
-            entries.push(entry(side(SERVICE)?, upstream(&target.backend)?));
+            let helped = fallback::upstream(config, route);
+            entries.push(entry(side(SERVICE)?, helped.map_or_else(|| upstream(&target.backend), Ok)?));
         }
     }
     let key = Text::from(ROUTE).and(":")?.var(SIDE);
@@ -192,21 +198,24 @@ fn upstream_name(key: &BackendKey) -> Result<Text, DataError> {
 }
 
 fn upstreams(config: &Checked) -> Result<Vec<Node>, DataError> {
-    let upstream = |(key, address): (_, &SocketAddr)| {
-        Ok(block(
-            "upstream",
-            [upstream_name(key)?.into()],
-            vec![
-                line("server", [Text::data(&address.to_string())?.into()]),
-                line("keepalive", ["64".into()]),
-                // Below the 5 s after which common servers close an idle connection: the side that closes must not
-                // be the one that gets the next request.
-                line("keepalive_timeout", ["4s".into()]),
-                line("keepalive_requests", ["1000000".into()]),
-            ],
-        ))
+    let upstream = |(key, address): (&BackendKey, &SocketAddr)| {
+        let server = line("server", [Text::data(&address.to_string())?.into()]);
+        Ok(pool(upstream_name(key)?, vec![server]))
     };
     config.backends.iter().map(upstream).collect()
+}
+
+/// Connections to `servers`, kept.
+fn pool(named: Text, servers: Vec<Node>) -> Node {
+    let mut nodes = servers;
+    nodes.extend([
+        line("keepalive", ["64".into()]),
+        // Below the 5 s after which common servers close an idle connection: the side that closes must not be the one
+        // that gets the next request.
+        line("keepalive_timeout", ["4s".into()]),
+        line("keepalive_requests", ["1000000".into()]),
+    ]);
+    block("upstream", [named.into()], nodes)
 }
 
 /// Answers what this configuration is and which weights its workers see. Reachable from inside the pod only.

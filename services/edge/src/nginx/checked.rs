@@ -72,6 +72,8 @@ enum RouteError {
     Hidden,
     #[error("{0} is out of range")]
     Range(&'static str),
+    #[error("it has no fallback: its sides do not know the same path")]
+    TwoPaths,
     #[error("it has a target but no salt, so it stays on its safe side")]
     NoSalt,
 }
@@ -186,6 +188,9 @@ fn routes(
                     Ok(target) => route.target = target,
                     Err(error) => notes.add(&given.id, error.to_string()),
                 }
+                if let Err(error) = keep_fallback(&mut route) {
+                    notes.add(&given.id, error.to_string());
+                }
                 routes.push(route);
             }
             Err(error) => notes.add(&given.id, error.to_string()),
@@ -265,6 +270,23 @@ fn target(
         salt: Salt::parse(salt)?,
         rewrite: rewrite(given.target_rewrite.as_deref())?,
     }))
+}
+
+/// Takes the fallback off a route that cannot have one.
+fn keep_fallback(route: &mut Route) -> Result<(), RouteError> {
+    let Some(fallback) = &route.handling.fallback else { return Ok(()) };
+    let in_range = (1..=60_000).contains(&fallback.within_millis);
+    let has_one_path = route.rewrite.is_none() && route.target.as_ref().is_none_or(|t| t.rewrite.is_none());
+    if in_range && has_one_path && route.target.is_some() {
+        return Ok(());
+    }
+    route.handling.fallback = None;
+    match route.target {
+        // Already said.
+        None => Ok(()),
+        Some(_) if in_range => Err(RouteError::TwoPaths),
+        Some(_) => Err(RouteError::Range("withinMillis")),
+    }
 }
 
 fn usable(key: &str, backends: &BTreeMap<BackendKey, SocketAddr>) -> Result<BackendKey, RouteError> {

@@ -210,6 +210,9 @@ const LOCATION: &[&str] = &[
     "proxy_hide_header",
     "proxy_http_version",
     "proxy_intercept_errors",
+    "proxy_next_upstream",
+    "proxy_next_upstream_timeout",
+    "proxy_next_upstream_tries",
     "proxy_pass",
     "proxy_pass_request_body",
     "proxy_read_timeout",
@@ -246,6 +249,8 @@ fn look(statement: &Statement, context: Context) -> Result<(), GateError> {
 fn has_known_form(context: Context, words: &[&str]) -> bool {
     match (context, words) {
         (Context::Table, ["include", path]) => is_token_table(path),
+        // Not data: the one expression that is rendered, and it captures nothing.
+        (Context::Table, ["~^5", "1"]) => true,
         // A key with `~` is a regular expression, and these words are not keys at all.
         (Context::Table, [key, _]) => !key.starts_with('~') && !matches!(*key, "hostnames" | "volatile"),
         (Context::Table, _) => false,

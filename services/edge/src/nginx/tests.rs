@@ -3,6 +3,7 @@
 mod answers;
 mod auth;
 mod cohorts;
+mod fallback;
 mod handling;
 mod injection;
 mod limits;

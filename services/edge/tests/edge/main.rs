@@ -5,6 +5,7 @@
 
 mod api;
 mod cohorts;
+mod fallback;
 mod handling;
 mod lifecycle;
 mod routing;

@@ -4,7 +4,7 @@
 //! vanished keeps its last known address; a target that vanished leaves the route on its safe side. Both are said.
 
 use super::super::{Problems, gather::Gathered, validate::Valid};
-use super::handling::{auth, handling, limits, maintenance, tls};
+use super::handling::{auth, fallback, handling, limits, maintenance, tls};
 use crate::hex::hex;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
@@ -17,7 +17,7 @@ use stomaton_crds::{
     conditions::{Reason, State, Summary},
     ids,
     v1alpha1::{
-        BackendRef, DroppedRoute, EdgeAuth, EdgeConfigSpec, EdgeRoute, Jwt,
+        BackendRef, DroppedRoute, EdgeAuth, EdgeConfigSpec, EdgeFallback, EdgeHandling, EdgeRoute, Jwt,
         MigrationPlan, PlanRoute, Route,
     },
 };
@@ -157,6 +157,7 @@ impl<'a> Compiler<'a> {
         let target = claim.and_then(|claim| self.target(route, claim));
         let rewrite = claim.filter(|_| target.is_some()).and_then(|c| c.route.target.rewrite.clone());
         let salt = claim.filter(|_| target.is_some()).map(|claim| claim.plan.salt(claim.route));
+        let fallback = claim.filter(|_| target.is_some()).and_then(|claim| self.fallback(route, claim));
         Some(EdgeRoute {
             id: ids::route_id(&route.name, &route.matches, claim.map(|c| (&*plan_uid, &c.route.target))),
             name: route.name.clone(),
@@ -165,7 +166,7 @@ impl<'a> Compiler<'a> {
             exact,
             methods: route.matches.methods.clone(),
             headers: route.matches.headers.clone(),
-            handling: handling(route, pods),
+            handling: EdgeHandling { fallback, ..handling(route, pods) },
             safe,
             safe_rewrite: route.backend.as_ref().and_then(|backend| backend.rewrite.clone()),
             target,
@@ -204,6 +205,23 @@ impl<'a> Compiler<'a> {
                 None
             }
         }
+    }
+
+    /// The monolith can stand in for the service only where both know the same path.
+    fn fallback(&mut self, route: &Route, Claim { plan, route: moving }: Claim<'_>) -> Option<EdgeFallback> {
+        let given = moving.fallback.as_ref()?;
+        let safe_rewrite = route.backend.as_ref().and_then(|backend| backend.rewrite.as_ref());
+        if moving.target.rewrite.is_none() && safe_rewrite.is_none() {
+            return Some(fallback(given));
+        }
+        let message = format!(
+            "`fallback` of MigrationPlan {}: the request was made for a path that only one side knows: take \
+             `fallback` or `rewrite` out; until then there is no fallback",
+            plan.name_any()
+        );
+        self.problems.stuck = true;
+        self.problems.dropped.push(DroppedRoute { name: route.name.clone(), message });
+        None
     }
 
     /// The key of a backend that must not go away: at its address, or at its last known one.

@@ -134,6 +134,29 @@ fn a_plan_gives_a_route_its_target_its_identity_and_its_salt() {
 }
 
 #[test]
+fn a_fallback_needs_one_path_on_both_sides() {
+    let gateway = gateway(json!([
+        {"name": "a", "match": {"pathPrefix": "/a"}},
+        {"name": "b", "match": {"pathPrefix": "/b"}},
+        {"name": "c", "match": {"pathPrefix": "/c"}, "backend": {"name": "mono", "rewrite": "/old/c"}},
+    ]));
+    let mut plan = plan("shop", &[("a", "content"), ("b", "content"), ("c", "content")]);
+    for route in &mut plan.spec.routes {
+        route.fallback = Some(serde_json::from_value(json!({"alsoFor": ["PUT"], "within": "2s"})).unwrap());
+    }
+    plan.spec.routes[1].target.rewrite = Some("/new/b".into());
+    let found = gathered(vec![service("mono", 1, &[80]), service("content", 2, &[80])], vec![plan]);
+    let (config, problems) = compiled(&gateway, &found);
+    let fallback = |name: &str| serde_json::to_value(&route(&config, name).handling.fallback).unwrap();
+    assert_eq!(fallback("a"), json!({"alsoFor": ["PUT"], "withinMillis": 2000}));
+    assert_eq!((fallback("b"), fallback("c")), (json!(null), json!(null)));
+    assert_eq!(problems.dropped.iter().map(|d| d.name.as_str()).collect::<Vec<_>>(), ["b", "c"]);
+    // Without its target a route has nothing to fall back from.
+    let (config, _) = compiled(&gateway, &gathered(vec![service("mono", 1, &[80])], found.plans));
+    assert_eq!(route(&config, "a").handling.fallback, None);
+}
+
+#[test]
 fn routes_of_a_group_have_the_salt_of_the_group() {
     let gateway = gateway(json!([
         {"name": "a", "match": {"pathPrefix": "/a"}},
