@@ -20,7 +20,7 @@ fn armed(attempt: i32) -> Armed {
 }
 
 fn line(weights: i64, bad: u64) -> EdgeState {
-    let sides = Sides { service: Counts { requests: bad, bad }, ..Sides::default() };
+    let sides = Sides { service: Counts { requests: bad, bad, ..Counts::default() }, ..Sides::default() };
     EdgeState {
         boot: "b".into(),
         applied: Applied { config: 1, weights },

@@ -47,7 +47,8 @@ fn breach(attempt: i32) -> Option<(i32, Breach)> {
 }
 
 fn answers(requests: u64) -> Sides {
-    Sides { service: Counts { requests, bad: 0 }, monolith: Counts { requests: 3 * requests, bad: 0 } }
+    let counts = |requests| Counts { requests, ..Counts::default() };
+    Sides { service: counts(requests), monolith: counts(3 * requests) }
 }
 
 /// Plan, edge and pods in one: applies effects, acknowledges, counts.

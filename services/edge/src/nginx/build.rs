@@ -59,6 +59,7 @@ const SCHEME: Variable = Variable::named("scheme");
 const STATUS: Variable = Variable::named("status");
 const UPSTREAM_STATUS: Variable = Variable::named("upstream_status");
 const REQUEST_TIME: Variable = Variable::named("request_time");
+const HEADER_TIME: Variable = Variable::named("upstream_header_time");
 const METHOD: Variable = Variable::named("request_method");
 const LIMITED: Variable = Variable::named("limit_req_status");
 const BYTES_SENT: Variable = Variable::named("bytes_sent");
@@ -143,6 +144,7 @@ fn logs(config: &Checked, dir: &Path) -> Result<Vec<Node>, DataError> {
     let format = format.and(r#"","d":""#)?.var(SIDE).and(r#"","a":""#)?.join(audiences::of(config)?);
     let format = format.and(r#"","s":""#)?.var(STATUS).and(r#"","u":""#)?.var(UPSTREAM_STATUS);
     let format = format.and(r#"","t":""#)?.var(REQUEST_TIME).and(r#"","b":""#)?.var(BYTES_SENT);
+    let format = format.and(r#"","h":""#)?.var(HEADER_TIME);
     // Nothing of a path, a query or a cookie: they hold secrets.
     let format = format.and(r#"","m":""#)?.var(METHOD).and(r#"","l":""#)?.var(LIMITED);
     let format = format.and(r#"","c":""#)?.var(correlation).and(r#""}"#)?;
