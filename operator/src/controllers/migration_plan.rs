@@ -35,7 +35,8 @@ use std::{
 use stomaton_crds::{
     conditions::Reason,
     v1alpha1::{
-        EdgeConfig, EdgeWeights, Evidence, Gateway, MigrationPlan, MigrationPlanStatus, Phase, Transition,
+        EdgeConfig, EdgeWeights, Evidence, Gateway, MigrationPlan, MigrationPlanStatus, Phase, RouteStatus,
+        Transition,
     },
 };
 use tokio::{sync::mpsc, task::JoinSet};
@@ -209,15 +210,27 @@ fn version(plan: &MigrationPlan) -> u64 {
 fn guard(ctx: &Context, plan: &MigrationPlan, routes: &[Route<'_>], state: &State, now: Timestamp) {
     let (gateway, namespace) = (gateway_of(plan), plan.namespace().unwrap_or_default());
     let plan_ref = ObjectRef::new(&plan.name_any()).within(&namespace);
+    let status_of = |route: &Route<'_>| state.routes.iter().find(|status| status.name == route.name);
+    let moving: Vec<_> = routes
+        .iter()
+        .filter_map(|route| Some((route, route.id.as_deref()?, status_of(route)?)))
+        .filter(|(.., status)| matches!(status.phase, Phase::Ramp | Phase::Done))
+        .collect();
     let mut kept = Vec::new();
-    for (route, status) in
-        routes.iter().filter_map(|r| Some((r, state.routes.iter().find(|s| s.name == r.name)?)))
-    {
-        let (Some(id), Phase::Ramp | Phase::Done) = (route.id.as_deref(), status.phase) else { continue };
+    for (route, id, status) in moving.iter().copied() {
+        // A monolith that is away keeps its own route where it is, and no other.
+        let with_it = |other: &&(&Route<'_>, &str, &RouteStatus)| {
+            other.0.name != route.name
+                && route.group.is_some()
+                && other.0.group == route.group
+                && other.0.safe_ready
+        };
+        let group = moving.iter().filter(with_it).map(|(_, id, status)| ((*id).to_owned(), status.attempt));
         let armed = Armed {
             plan: plan_ref.clone(),
             route: route.name.to_owned(),
             attempt: status.attempt,
+            group: group.collect(),
             from: now,
             guards: plan.spec.guards.clone(),
             safe_ready: route.safe_ready,

@@ -13,6 +13,7 @@ fn armed(attempt: i32) -> Armed {
         plan: ObjectRef::new("plan").within("shop"),
         route: "content".into(),
         attempt,
+        group: Vec::new(),
         from: Timestamp::from_second(0).unwrap(),
         guards: vec![Guard { name: "bad-answers".into(), min_bad: 5, bad_permille: 200, window }],
         safe_ready: true,

@@ -263,7 +263,8 @@ impl Pass<'_, '_> {
         let moving = matches!(status.phase, Phase::Pending | Phase::Ramp | Phase::Done);
         if entry.latched && entry.attempt >= status.attempt && (moving || entry.attempt > status.attempt) {
             (status.attempt, status.step) = (entry.attempt, entry.step);
-            let why = breach(self.route, status).unwrap_or_else(|| "found latched at the edge".to_owned());
+            let why = breach(self.route, status).or_else(|| self.fellows.harm());
+            let why = why.unwrap_or_else(|| "found latched at the edge".to_owned());
             self.take_back(status, &why);
         } else if !entry.latched && ahead {
             status.audiences.clone_from(&entry.permille);

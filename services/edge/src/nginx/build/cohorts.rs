@@ -13,7 +13,7 @@ use crate::nginx::tree::{DataError, Node, Text, Variable, block, entry};
 const COHORT: Variable = Variable::named("stomaton_cohort");
 const SALT: Variable = Variable::named("stomaton_salt");
 /// What a trusted hop says of the user.
-const SAID: Variable = Variable::named("stomaton_said");
+const SAID: Variable = Variable::named("stomaton_user");
 /// The key without that.
 const BROWSER: Variable = Variable::named("stomaton_browser");
 const SECURE: Variable = Variable::named("stomaton_secure");

@@ -26,9 +26,9 @@ fn a_header_comes_before_the_cookie_if_a_trusted_hop_may_have_set_it() {
     let said = || EdgeCohort { header: Some("x-user-id".into()), ..EdgeCohort::default() };
     let believed = text(&trusting(AddressFrom::XForwardedFor, with(said())));
     for part in [
-        "map \"${stomaton_trusted}\" $stomaton_said {\n    \"default\" \"\";\n    \"1\" \"${http_x_user_id}\";\n",
-        "map \"${stomaton_said}\" $stomaton_cohort {\n    \"default\" \"${stomaton_said}\";\n    \"\" \"${stomaton_browser}\";\n",
-        "map \"${cookie_stomaton_id}${stomaton_said}\" $stomaton_set_cookie {",
+        "map \"${stomaton_trusted}\" $stomaton_user {\n    \"default\" \"\";\n    \"1\" \"${http_x_user_id}\";\n",
+        "map \"${stomaton_user}\" $stomaton_cohort {\n    \"default\" \"${stomaton_user}\";\n    \"\" \"${stomaton_browser}\";\n",
+        "map \"${cookie_stomaton_id}${stomaton_user}\" $stomaton_set_cookie {",
     ] {
         assert!(believed.contains(part), "no {part} in\n{believed}");
     }
