@@ -160,6 +160,9 @@ pub struct Counts {
     pub requests: u64,
     /// Answers that hurt: the backend's own status was 5xx, or it did not answer.
     pub bad: u64,
+    /// What they were like.
+    #[serde(flatten)]
+    pub mix: Mix,
 }
 
 impl Counts {
@@ -168,6 +171,135 @@ impl Counts {
         if earlier.requests > self.requests || earlier.bad > self.bad {
             return self;
         }
-        Self { requests: self.requests - earlier.requests, bad: self.bad - earlier.bad }
+        Self {
+            requests: self.requests - earlier.requests,
+            bad: self.bad - earlier.bad,
+            mix: self.mix.with(earlier.mix, u64::saturating_sub),
+        }
+    }
+}
+
+impl std::ops::Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            requests: self.requests + other.requests,
+            bad: self.bad + other.bad,
+            mix: self.mix.with(other.mix, u64::saturating_add),
+        }
+    }
+}
+
+/// Upper bounds of [`Mix::latency`], in milliseconds; what took longer than the last one is counted after it.
+pub const LATENCY_BOUNDS_MS: [u64; 10] = [5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000];
+
+/// What answers were like. On a line, zeros at the end of a list are left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mix {
+    /// By class of the status that the backend answered with, or else the user got: 1xx to 5xx.
+    #[serde(default, with = "trimmed", skip_serializing_if = "is_empty")]
+    pub classes: [u64; 5],
+    /// By time until the head of the answer was there, not more than each of [`LATENCY_BOUNDS_MS`]; the last are all
+    /// others.
+    #[serde(default, with = "trimmed", skip_serializing_if = "is_empty")]
+    pub latency: [u64; 11],
+    /// The same time, all together.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub latency_millis: u64,
+}
+
+impl Mix {
+    /// Counts one answer. A status that is none is of no class.
+    pub fn count(&mut self, status: u64, millis: u64) {
+        let class = (status / 100).checked_sub(1).and_then(|class| usize::try_from(class).ok());
+        if let Some(class) = class.and_then(|class| self.classes.get_mut(class)) {
+            *class += 1;
+        }
+        let bound = LATENCY_BOUNDS_MS.iter().position(|bound| millis <= *bound);
+        self.latency[bound.unwrap_or(LATENCY_BOUNDS_MS.len())] += 1;
+        self.latency_millis += millis;
+    }
+
+    fn with(self, other: Self, both: impl Fn(u64, u64) -> u64) -> Self {
+        let mut mix = self;
+        let theirs = other.classes.iter().chain(&other.latency).chain([&other.latency_millis]);
+        let ours = mix.classes.iter_mut().chain(&mut mix.latency).chain([&mut mix.latency_millis]);
+        ours.zip(theirs).for_each(|(ours, theirs)| *ours = both(*ours, *theirs));
+        mix
+    }
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+fn is_empty<const N: usize>(counters: &[u64; N]) -> bool {
+    counters.iter().all(is_zero)
+}
+
+/// A list of fixed length without the zeros at its end.
+mod trimmed {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer, const N: usize>(
+        counters: &[u64; N],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let length = counters.iter().rposition(|n| *n > 0).map_or(0, |last| last + 1);
+        counters[..length].serialize(serializer)
+    }
+
+    /// What is too much for us, of a newer agent, is left out.
+    pub(super) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
+        deserializer: D,
+    ) -> Result<[u64; N], D::Error> {
+        let given = Vec::<u64>::deserialize(deserializer)?;
+        let mut counters = [0; N];
+        counters.iter_mut().zip(given).for_each(|(counter, given)| *counter = given);
+        Ok(counters)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts() -> Counts {
+        let mut mix = Mix::default();
+        for (status, millis) in [(200, 5), (200, 6), (404, 0), (504, 30_000), (0, 7)] {
+            mix.count(status, millis);
+        }
+        Counts { requests: 5, bad: 1, mix }
+    }
+
+    #[test]
+    fn an_answer_is_in_one_bucket_and_one_class() {
+        let Mix { classes, latency, latency_millis } = counts().mix;
+        assert_eq!(classes, [0, 2, 0, 1, 1]);
+        assert_eq!(latency, [2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(latency_millis, 30_018);
+    }
+
+    #[test]
+    fn a_line_has_no_zeros_to_spare() {
+        let mut mix = Mix::default();
+        mix.count(200, 3);
+        let counts = Counts { requests: 1, bad: 0, mix };
+        let line = serde_json::to_string(&counts).unwrap();
+        assert_eq!(line, r#"{"requests":1,"bad":0,"classes":[0,1],"latency":[1],"latencyMillis":3}"#);
+        assert_eq!(serde_json::from_str::<Counts>(&line).unwrap(), counts);
+        assert_eq!(serde_json::to_string(&Counts::default()).unwrap(), r#"{"requests":0,"bad":0}"#);
+        let older: Counts = serde_json::from_str(r#"{"requests":7,"bad":1}"#).unwrap();
+        assert_eq!((older.requests, older.mix), (7, Mix::default()));
+    }
+
+    #[test]
+    fn differences_and_sums_take_all_of_it() {
+        let twice = counts() + counts();
+        assert_eq!(twice.requests, 10);
+        assert_eq!(twice.since(counts()), counts());
+        assert_eq!(Counts::default().since(counts()), Counts::default(), "another boot");
     }
 }

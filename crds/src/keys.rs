@@ -60,5 +60,19 @@ pub const EDGE_HTTPS_PORT: u16 = 8443;
 pub const EDGE_TLS_DIR: &str = "/run/tls";
 /// Port of an edge pod on which the agent reports its state.
 pub const EDGE_STATE_PORT: u16 = 9901;
-/// The audience of everyone who is not in another one.
+/// Directory of an edge pod with a directory for each Secret of tokens, in NGINX' container only.
+pub const EDGE_TOKENS_DIR: &str = "/run/tokens";
+/// Directory of an edge pod in which the supervisor writes tokens as tables for NGINX, in its container only.
+pub const EDGE_TOKEN_TABLES_DIR: &str = "/tmp/tokens";
+/// Keys of Secrets of tokens: who has one is of an audience, or a tester of one side.
+pub const TOKEN_KEYS: [&str; 3] = [TOKEN_OF_AUDIENCE, TOKEN_OF_MONOLITH, TOKEN_OF_SERVICE];
+/// Key of the token of an audience.
+pub const TOKEN_OF_AUDIENCE: &str = "token";
+/// Key of the token of testers of the monolith.
+pub const TOKEN_OF_MONOLITH: &str = "monolith";
+/// Key of the token of testers of services.
+pub const TOKEN_OF_SERVICE: &str = "service";
+/// The audience of everyone.
 pub const AUDIENCE_PUBLIC: &str = "public";
+/// The audience of those who chose a side with a token. What they are answered is evidence of nothing.
+pub const AUDIENCE_TESTERS: &str = "testers";

@@ -75,6 +75,54 @@ fn a_ramp_ascends_without_repeats_and_ends_at_all_of_it() {
 }
 
 #[test]
+fn each_audience_has_a_ramp_of_its_own_and_everybody_is_last() {
+    let said = |ramp: Value| words(validate_cel(&plan(ramp, "standard")));
+    let step = |audience: &str, permille: i32| json!({ "audience": audience, "permille": permille });
+    let (all, half) = (json!({ "permille": 1000 }), json!({ "permille": 500 }));
+    assert_eq!(
+        said(json!([step("internal", 1000), step("suppliers", 50), half, step("suppliers", 1000), all])),
+        ""
+    );
+    for (ramp, says) in [
+        (json!([half, step("internal", 1000)]), "for everybody"),
+        (json!([step("internal", 500), half, step("internal", 50), all]), "ascend"),
+        (json!([step("internal", 50), step("internal", 50), all]), "same weight"),
+        (json!([step("public", 50), all]), "leave `audience` out"),
+    ] {
+        let refused = said(ramp.clone());
+        assert!(refused.contains(says), "{ramp}: {refused}");
+    }
+}
+
+#[test]
+fn a_fallback_says_what_may_be_sent_twice() {
+    let with = |fallback: Value| {
+        let mut plan = plan(json!([{ "permille": 1000 }]), "standard");
+        plan.spec.routes[0].fallback = Some(serde_json::from_value(fallback).unwrap());
+        words(validate_cel(&plan))
+    };
+    assert_eq!(with(json!({})), "");
+    assert_eq!(with(json!({ "alsoFor": ["PUT", "DELETE"], "within": "500ms" })), "");
+    assert!(with(json!({ "alsoFor": ["POST"] })).contains("only PUT and DELETE"));
+    assert!(with(json!({ "within": "2m" })).contains("`within` must be"));
+}
+
+#[test]
+fn routes_of_a_group_have_one_profile() {
+    let grouped = |profile: &str| {
+        let route = |name: &str, profile: &str| json!({ "name": name, "target": { "name": "t" }, "profile": profile, "group": "g" });
+        let ramp = json!([{ "permille": 1000 }]);
+        let spec = json!({
+            "gatewayRef": { "name": "edge" }, "routes": [route("a", "slow"), route("b", profile)],
+            "profiles": [{ "name": "slow", "ramp": ramp }, { "name": "fast", "ramp": ramp }],
+        });
+        words(validate_cel(&object::<MigrationPlan>("MigrationPlan", "plan", spec)))
+    };
+    assert_eq!(grouped("slow"), "");
+    assert!(grouped("fast").contains("move together"));
+}
+
+#[test]
 fn a_route_names_a_profile_of_its_plan() {
     let refused = words(validate_cel(&plan(json!([{ "permille": 1000 }]), "fast")));
     assert!(refused.contains("names a profile"), "{refused}");
@@ -162,6 +210,24 @@ fn every_rule_of_a_route_refuses_and_says_why() {
             json!({ "service": { "annotations": { "fleet.stomaton.com/x": "x" } } }),
             "annotations of fleet.stomaton.com",
         ),
+        (json!({ "cohort": { "header": "x-user-id" } }), "from `trustedProxies`"),
+        (
+            json!({ "cohort": { "audiences": [{ "name": "a", "header": { "name": "x", "value": "1" } }] } }),
+            "from `trustedProxies`",
+        ),
+        (json!({ "cohort": { "audiences": [{ "name": "a" }] } }), "say who is of this audience"),
+        (
+            json!({ "cohort": { "audiences": [{ "name": "public", "networks": ["10.0.0.0/8"] }] } }),
+            "is everybody",
+        ),
+        (json!({ "cohort": { "audiences": [{ "name": "a", "networks": ["x"] }] } }), "must be networks"),
+        (
+            json!({
+                "cohort": { "header": "x-user-id" },
+                "trustedProxies": { "networks": ["10.0.0.0/8"], "addressFrom": "ProxyProtocol" },
+            }),
+            "from `trustedProxies`",
+        ),
         (json!({ "trustedProxies": { "networks": ["all"] } }), "must be networks"),
     ] {
         let refused = words(validate_cel(&edge(spec.clone())));
@@ -193,6 +259,13 @@ fn a_whole_route_is_accepted() {
             "minVersion": "1.3", "redirect": true,
         },
         "hiddenPaths": ["/internal", "/.git"],
+        "cohort": {
+            "header": "x-user-id", "cookie": "sid", "setCookie": false, "testersSecret": "testers",
+            "audiences": [
+                { "name": "internal", "networks": ["10.0.0.0/8"], "tokenSecret": "team" },
+                { "name": "suppliers", "header": { "name": "x-group", "value": "supplier" } },
+            ],
+        },
         "trustedProxies": { "networks": ["10.0.0.0/8"], "addressFrom": "XRealIp" },
         "rateLimits": { "mode": "DryRun", "perClient": { "requestsPerSecond": 5 } },
         "securityHeaders": { "contentSecurityPolicy": "default-src 'self'" },

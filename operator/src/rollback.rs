@@ -4,7 +4,7 @@
 
 use crate::{
     controllers::{Stop, migration_plan::gather::Caches},
-    edges::{Alarm, Edges, kill::Killer},
+    edges::{Alarm, Edges, Key, kill::Killer},
     metrics::Metrics,
     watch::Guarded,
     weights::{self, Write, millis_since},
@@ -92,23 +92,36 @@ impl Rollback {
         }
     }
 
-    async fn latch(
-        &self,
-        Alarm { gateway, route_id, armed, .. }: &Alarm,
-    ) -> Result<Option<i64>, weights::Error> {
+    /// Latches the route, and in the same write those that share its fate.
+    async fn latch(&self, alarm: &Alarm) -> Result<Option<i64>, weights::Error> {
+        let own = (alarm.route_id.as_str(), alarm.armed.attempt);
+        let group = alarm.armed.group.iter().map(|(id, attempt)| (id.as_str(), *attempt));
+        let all: Vec<_> = std::iter::once(own).chain(group).collect();
+        match self.latch_all(&alarm.gateway, &all).await {
+            // One of the others is at another attempt by now: that must not keep this one where it is.
+            Err(weights::Error::Overtaken { .. }) if all.len() > 1 => {
+                self.latch_all(&alarm.gateway, &[own]).await
+            }
+            done => done,
+        }
+    }
+
+    async fn latch_all(&self, gateway: &Key, routes: &[(&str, i32)]) -> Result<Option<i64>, weights::Error> {
         let Some(owner) = self.caches.gateways.get(gateway) else { return Ok(None) };
         let namespace = gateway.namespace.as_deref().unwrap_or_default();
         let present =
             self.caches.weights.get(&ObjectRef::new(&gateway.name).within(namespace)).map(|w| (*w).clone());
-        // The step is that of the edge: a latch says nothing of how far the ramp was.
-        let there =
-            present.as_ref().and_then(|w| w.spec.routes.get(route_id)).filter(|e| e.attempt == armed.attempt);
-        let step = there.map_or(0, |e| e.step);
-        let entry = RouteWeights { latched: true, attempt: armed.attempt, step, ..RouteWeights::default() };
+        let latched = |&(id, attempt): &(&str, i32)| {
+            // The step is that of the edge: a latch says nothing of how far the ramp was.
+            let there = present.as_ref().and_then(|w| w.spec.routes.get(id)).filter(|e| e.attempt == attempt);
+            let step = there.map_or(0, |e| e.step);
+            RouteWeights { latched: true, attempt, step, ..RouteWeights::default() }
+        };
+        let entries: Vec<_> = routes.iter().map(latched).collect();
+        let entries: Vec<_> = routes.iter().map(|(id, _)| *id).zip(&entries).collect();
         let above = self.edges.view(gateway).weights_seen();
-        let write = Write { gateway: &owner, route_id, entry: &entry, above, known: None };
-        weights::write(&Api::namespaced(self.client.clone(), namespace), present, &write, &self.metrics)
-            .await
-            .map(Some)
+        let write = Write { gateway: &owner, entries: &entries, above, known: None };
+        let api = Api::namespaced(self.client.clone(), namespace);
+        weights::write(&api, present.clone(), &write, &self.metrics).await.map(Some)
     }
 }

@@ -52,14 +52,12 @@ impl From<kube::Error> for Error {
     }
 }
 
-/// One route's entry to write.
+/// Entries to write, all in one revision.
 pub struct Write<'a> {
     /// The Gateway whose edge it is: becomes the owner of a new object.
     pub gateway: &'a Gateway,
-    /// Identity of the route at the edge.
-    pub route_id: &'a str,
-    /// What its entry should be.
-    pub entry: &'a RouteWeights,
+    /// What the entries of routes should be, by their identity at the edge.
+    pub entries: &'a [(&'a str, &'a RouteWeights)],
     /// Revisions up to this one were seen by edge pods: a new one must be above, whatever the object says.
     pub above: i64,
     /// Identities that the structure knows: entries of others are dropped. None: all are kept.
@@ -124,28 +122,36 @@ async fn put(
     }
 }
 
-/// The object with this entry, at a higher revision; nothing if it already says so.
+/// The object with these entries, at a higher revision; nothing if it already says so.
 fn merged(present: Option<&EdgeWeightsSpec>, write: &Write<'_>) -> Result<Option<EdgeWeightsSpec>, Error> {
-    let Write { route_id, entry, above, known, .. } = *write;
+    let Write { entries, above, known, .. } = *write;
     let mut spec = present.cloned().unwrap_or(EdgeWeightsSpec { revision: 0, routes: Default::default() });
-    if let Some(there) = spec.routes.get(route_id) {
-        if there == entry {
-            return Ok(None);
-        }
-        if there.latched && !entry.latched && entry.attempt <= there.attempt {
-            return Err(Error::Latched { attempt: there.attempt });
-        }
-        let past = (entry.attempt, entry.step) < (there.attempt, there.step);
-        if past && !(entry.latched && entry.attempt == there.attempt) {
-            return Err(Error::Overtaken { attempt: there.attempt, step: there.step });
-        }
+    let news: Vec<_> = entries.iter().filter(|(id, entry)| spec.routes.get(*id) != Some(entry)).collect();
+    if news.is_empty() {
+        return Ok(None);
+    }
+    for (id, entry) in &news {
+        may_follow(spec.routes.get(*id), entry)?;
     }
     if let Some(known) = known {
         spec.routes.retain(|id, _| known.contains(id));
     }
-    spec.routes.insert(route_id.to_owned(), entry.clone());
+    spec.routes.extend(news.into_iter().map(|(id, entry)| ((*id).to_owned(), (*entry).clone())));
     spec.revision = spec.revision.max(above) + 1;
     Ok(Some(spec))
+}
+
+/// Whether `entry` may take the place of what is there.
+fn may_follow(there: Option<&RouteWeights>, entry: &RouteWeights) -> Result<(), Error> {
+    let Some(there) = there else { return Ok(()) };
+    if there.latched && !entry.latched && entry.attempt <= there.attempt {
+        return Err(Error::Latched { attempt: there.attempt });
+    }
+    let past = (entry.attempt, entry.step) < (there.attempt, there.step);
+    if past && !(entry.latched && entry.attempt == there.attempt) {
+        return Err(Error::Overtaken { attempt: there.attempt, step: there.step });
+    }
+    Ok(())
 }
 
 /// Milliseconds from `earlier` to now, for the log.
@@ -176,7 +182,7 @@ mod tests {
             routes: [("r".to_owned(), entry(a, s, l)), ("other".to_owned(), entry(1, 1, false))].into(),
         });
         let entry = entry(next.0, next.1, next.2);
-        let write = Write { gateway: &gateway(), route_id: "r", entry: &entry, above: 3, known: None };
+        let write = Write { gateway: &gateway(), entries: &[("r", &entry)], above: 3, known: None };
         merged(present.as_ref(), &write)
     }
 
@@ -220,9 +226,21 @@ mod tests {
             EdgeWeightsSpec { revision: 1, routes: [("gone".to_owned(), entry(1, 1, false))].into() };
         let known = ["r".to_owned()].into();
         let entry = entry(1, 1, false);
-        let write =
-            Write { gateway: &gateway(), route_id: "r", entry: &entry, above: 0, known: Some(&known) };
+        let write = Write { gateway: &gateway(), entries: &[("r", &entry)], above: 0, known: Some(&known) };
         let next = merged(Some(&present), &write).unwrap().unwrap();
         assert_eq!(next.routes.keys().collect::<Vec<_>>(), ["r"]);
+    }
+
+    #[test]
+    fn a_group_is_written_whole_or_not_at_all() {
+        let routes = [("a".to_owned(), entry(1, 1, false)), ("b".to_owned(), entry(1, 1, true))].into();
+        let present = EdgeWeightsSpec { revision: 1, routes };
+        let (up, again) = (entry(1, 2, false), entry(2, 1, false));
+        let put = |entries: &[(&str, &RouteWeights)]| {
+            merged(Some(&present), &Write { gateway: &gateway(), entries, above: 0, known: None })
+        };
+        assert!(matches!(put(&[("a", &up), ("b", &up)]), Err(Error::Latched { .. })));
+        let next = put(&[("a", &up), ("b", &again)]).unwrap().unwrap();
+        assert_eq!((next.revision, &next.routes["a"], &next.routes["b"]), (2, &up, &again));
     }
 }

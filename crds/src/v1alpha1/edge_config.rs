@@ -2,7 +2,8 @@
 //! agents of that edge. It changes rarely; weights are apart, in [`super::EdgeWeights`].
 
 use super::{
-    Cors, HeaderMatch, LimitClass, Method, OnOutage, SecurityHeaders, TlsVersion, TrustedProxies, is_default,
+    Cohort, Cors, HeaderMatch, LimitClass, Method, OnOutage, SecurityHeaders, TlsVersion, TrustedProxies,
+    is_default,
 };
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,9 @@ pub struct EdgeConfigSpec {
     /// Who knows the users. None: nobody can say, and routes with `auth` do as in an outage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<EdgeAuth>,
+    /// By what users are told apart.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cohort: EdgeCohort,
     /// Limits for one client; none: no route has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<EdgeLimits>,
@@ -194,6 +198,22 @@ pub struct EdgeHandling {
     /// Which pages of other origins may call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
+    /// The safe side answers where the target could not. Only with a target, and the same paths on both sides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<EdgeFallback>,
+}
+
+/// When the safe side answers where the target could not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeFallback {
+    /// Methods that may be sent twice, beside GET, HEAD and OPTIONS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    pub also_for: Vec<Method>,
+    /// Milliseconds after which a failure is the answer.
+    #[schemars(range(min = 1, max = 60_000))]
+    pub within_millis: i32,
 }
 
 fn connect_millis() -> i32 {
@@ -223,6 +243,7 @@ impl Default for EdgeHandling {
             total: None,
             allow_from: Vec::new(),
             cors: None,
+            fallback: None,
         }
     }
 }
@@ -298,4 +319,55 @@ pub struct EdgeAuth {
     /// How long it may take.
     #[schemars(range(min = 1, max = 60_000))]
     pub timeout_millis: i32,
+}
+
+/// By what users are told apart: the first of these that a request has, and else the client's address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeCohort {
+    /// Header that trusted hops set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub header: Option<String>,
+    /// Name of the cookie.
+    #[schemars(length(min = 1, max = 32))]
+    pub cookie: String,
+    /// Whether browsers without the cookie get one.
+    pub set_cookie: bool,
+    /// Audiences beside everybody; a request is of the first one that it fits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub audiences: Vec<EdgeAudience>,
+    /// Directory in which tokens of testers are mounted: see [`crate::ids::secret_dir`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[0-9a-f]{16}$"))]
+    pub testers: Option<String>,
+}
+
+/// An audience: who fits any of what is named.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeAudience {
+    /// Its name.
+    #[schemars(length(min = 1, max = 32))]
+    pub name: String,
+    /// Networks of clients.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 64)))]
+    pub networks: Vec<String>,
+    /// What a trusted hop says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<HeaderMatch>,
+    /// Directory in which its token is mounted: see [`crate::ids::secret_dir`]. The token itself is in no object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[0-9a-f]{16}$"))]
+    pub token: Option<String>,
+}
+
+/// As a Gateway has it that says nothing of it.
+impl Default for EdgeCohort {
+    fn default() -> Self {
+        let Cohort { header, cookie, set_cookie, .. } = Cohort::default();
+        Self { header, cookie, set_cookie, audiences: Vec::new(), testers: None }
+    }
 }

@@ -1,6 +1,7 @@
 //! `EdgeWeights`: how much of each route its service answers, now. Written by the operator only (break-glass may
 //! latch), read by the agents of that edge. Small, and the only thing a rollback has to write.
 
+use crate::keys::{AUDIENCE_PUBLIC, AUDIENCE_TESTERS};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -37,10 +38,10 @@ pub struct EdgeWeightsSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteWeights {
-    /// Share of keys that the service answers, in per mille, by audience.
+    /// Share of keys that the service answers, in per mille, by audience. `public` is everybody: no audience has less.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend(
-        "maxProperties" = 8,
+        "maxProperties" = 9,
         "additionalProperties" = {"type": "integer", "format": "int32", "minimum": 0, "maximum": 1000}
     ))]
     pub permille: BTreeMap<String, i32>,
@@ -59,8 +60,30 @@ pub struct RouteWeights {
 }
 
 impl RouteWeights {
-    /// What the edge does with `audience`: 0 when latched or not named.
+    /// What the edge does with `audience`: 0 when latched, else its own weight or everybody's, whichever is more.
+    /// Testers who chose the service have it as long as there is no latch.
     pub fn effective(&self, audience: &str) -> i32 {
-        if self.latched { 0 } else { self.permille.get(audience).copied().unwrap_or(0) }
+        let of = |audience: &str| self.permille.get(audience).copied().unwrap_or(0);
+        match audience {
+            _ if self.latched => 0,
+            AUDIENCE_TESTERS => 1000,
+            _ => of(audience).max(of(AUDIENCE_PUBLIC)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_audience_has_less_than_everybody_and_a_latch_beats_all() {
+        let permille = [("public", 50), ("internal", 1000), ("suppliers", 10)];
+        let permille = permille.into_iter().map(|(name, permille)| (name.to_owned(), permille)).collect();
+        let weights = RouteWeights { permille, ..RouteWeights::default() };
+        let names = ["public", "internal", "suppliers", "others", "testers"];
+        assert_eq!(names.map(|name| weights.effective(name)), [50, 1000, 50, 50, 1000]);
+        let latched = RouteWeights { latched: true, ..weights };
+        assert_eq!(names.map(|name| latched.effective(name)), [0; 5]);
     }
 }

@@ -1,10 +1,12 @@
 //! `MigrationPlan`: moves routes of a Gateway to services, step by step, and back by itself.
 
-use super::{BackendRef, DURATION};
+use super::{BackendRef, DURATION, Method};
+use crate::ids;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use kube::core::Duration;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A migration: which routes of a Gateway go to which services, how fast, and what takes them back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -42,6 +44,8 @@ use serde::{Deserialize, Serialize};
 #[x_kube(
     validation = Rule::new("self.routes.all(r, self.profiles.exists(p, p.name == r.profile))")
         .message("every route names a profile of this plan"),
+    validation = Rule::new("self.routes.all(a, !has(a.group) || self.routes.all(b, !has(b.group) || a.group != b.group || a.profile == b.profile))")
+        .message("routes of a group move together: give them the same profile"),
     validation = Rule::new("self.gatewayRef.name == oldSelf.gatewayRef.name")
         .message("a plan stays with its Gateway: make another plan")
 )]
@@ -88,6 +92,80 @@ pub struct PlanRoute {
     /// Name of a profile of this plan.
     #[schemars(length(min = 1, max = 63))]
     pub profile: String,
+    /// Routes of one group share their fate: they go up together, one that is taken back takes the others with it, and a
+    /// user is on the same side of all of them. Left out: the route is for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub group: Option<String>,
+    /// Lets the monolith answer where the service could not. Left out: a user gets what the service did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Fallback>,
+}
+
+/// The monolith answers a request that the service could not: for every method but PUT and DELETE when no connection could
+/// be made; for GET, HEAD and OPTIONS also when the service broke off, was silent for too long, or answered 502, 503 or
+/// 504. Each time counts as a bad answer of the service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("duration(self.within) >= duration('10ms') && duration(self.within) <= duration('1m')")
+        .message("`within` must be between 10ms and 1m")
+)]
+pub struct Fallback {
+    /// PUT and DELETE, if a request that is made twice does no more than one that is made once. They are then like GET.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(m, m in ['PUT', 'DELETE'])")
+            .message("only PUT and DELETE can be added: the others are, or never can be")
+    )]
+    pub also_for: Vec<Method>,
+    /// A service that failed later than this is not helped out: the user has waited long enough.
+    #[serde(default = "default_within")]
+    #[schemars(with = "String", length(max = 16), regex(pattern = DURATION))]
+    pub within: Duration,
+}
+
+fn default_within() -> Duration {
+    Duration::from(std::time::Duration::from_secs(5))
+}
+
+impl MigrationPlanSpec {
+    /// The other routes of its group.
+    pub fn fellows<'a>(&'a self, route: &'a PlanRoute) -> impl Iterator<Item = &'a PlanRoute> {
+        let is_fellow =
+            |r: &&PlanRoute| route.group.is_some() && r.group == route.group && r.name != route.name;
+        self.routes.iter().filter(is_fellow)
+    }
+
+    /// Why the route cannot move with its group.
+    pub fn discord(&self, route: &PlanRoute) -> Option<String> {
+        let other = self.fellows(route).find(|fellow| fellow.profile != route.profile)?;
+        Some(format!(
+            "routes {} and {} are of one group and have two profiles: give them the same",
+            route.name, other.name
+        ))
+    }
+}
+
+impl MigrationPlan {
+    /// Salt of a route: that of its group, at the highest epoch that any route of it has.
+    pub fn salt(&self, route: &PlanRoute) -> String {
+        let epoch = |name: &str| {
+            let routes = self.status.as_ref().map_or(&[][..], |status| &status.routes);
+            routes.iter().find(|r| r.name == name).map_or(0, |r| r.epoch)
+        };
+        let fellows = self.spec.fellows(route).map(|fellow| epoch(&fellow.name));
+        let epoch = fellows.fold(epoch(&route.name), i64::max);
+        // No route can have this name.
+        let group = route.group.as_ref().map(|group| format!("group:{group}"));
+        ids::salt(
+            self.metadata.uid.as_deref().unwrap_or_default(),
+            group.as_ref().unwrap_or(&route.name),
+            epoch,
+        )
+    }
 }
 
 /// How fast a route moves.
@@ -97,13 +175,13 @@ pub struct Profile {
     /// Name by which routes mean this profile.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// Weights to go through, ascending; the last is 1000, all of it.
+    /// Weights to go through, ascending for each audience; the last is 1000 for everybody.
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(
         merge_strategy = ListMerge::Atomic,
-        validation = Rule::new("self[size(self) - 1].permille == 1000").message("the last step must be 1000 per mille, all of the traffic"),
-        validation = Rule::new("self.map(s, s.permille).isSorted()").message("weights must ascend"),
-        validation = Rule::new("self.all(a, self.exists_one(b, a.permille == b.permille))").message("two steps have the same weight")
+        validation = Rule::new("self[size(self) - 1].permille == 1000 && !has(self[size(self) - 1].audience)").message("the last step must be 1000 per mille, all of the traffic, for everybody"),
+        validation = Rule::new("self.all(a, self.filter(b, has(a.audience) == has(b.audience) && (!has(a.audience) || a.audience == b.audience)).map(b, b.permille).isSorted())").message("weights must ascend, those of each audience for themselves"),
+        validation = Rule::new("self.all(a, self.exists_one(b, a.permille == b.permille && has(a.audience) == has(b.audience) && (!has(a.audience) || a.audience == b.audience)))").message("two steps have the same weight")
     )]
     pub ramp: Vec<RampStep>,
     /// Answers of the service that must have been counted in a step before the next one: no evidence, no promotion.
@@ -119,7 +197,16 @@ fn default_min_requests() -> i64 {
 /// One step of a ramp.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.audience) || !(self.audience in ['public', 'testers'])")
+        .message("leave `audience` out to mean everybody; testers need no step")
+)]
 pub struct RampStep {
+    /// An audience of the Gateway's `cohort`, which gets this weight; everybody else keeps theirs. Left out: everybody, and
+    /// no audience has less than that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub audience: Option<String>,
     /// Share of keys that the service answers, in per mille.
     #[schemars(range(min = 1, max = 1000))]
     pub permille: i32,
@@ -293,9 +380,13 @@ pub struct RouteStatus {
     /// Revision of EdgeWeights that the present step was written as.
     #[serde(default)]
     pub revision: i64,
-    /// Weights, in per mille.
+    /// Weights of everybody, in per mille.
     #[serde(default)]
     pub weights: Weights,
+    /// Weights of audiences that have one of their own, in per mille.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 8))]
+    pub audiences: BTreeMap<String, i32>,
     /// When every edge pod had acknowledged the present step, or the phase began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<MicroTime>,
@@ -350,7 +441,7 @@ pub struct Transition {
     pub route: String,
     /// Phase after it.
     pub phase: Phase,
-    /// Weight after it, in per mille.
+    /// Weight of everybody after it, in per mille.
     pub permille: i32,
     /// Revision of EdgeWeights that carries it.
     pub revision: i64,
@@ -359,4 +450,62 @@ pub struct Transition {
     pub acknowledged: Option<MicroTime>,
     /// Why, with the numbers.
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(routes: serde_json::Value, epochs: &[(&str, i64)]) -> MigrationPlan {
+        let status = epochs.iter().map(|(name, epoch)| serde_json::json!({"name": name, "epoch": epoch}));
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "fleet.stomaton.com/v1alpha1", "kind": "MigrationPlan",
+            "metadata": {"name": "p", "uid": "u"},
+            "spec": {
+                "gatewayRef": {"name": "edge"}, "routes": routes,
+                "profiles": [{"name": "p", "ramp": [{"permille": 1000}]}],
+            },
+            "status": {"routes": status.collect::<Vec<_>>()},
+        }))
+        .unwrap()
+    }
+
+    fn route(name: &str, group: Option<&str>) -> serde_json::Value {
+        serde_json::json!({"name": name, "target": {"name": "t"}, "profile": "p", "group": group})
+    }
+
+    #[test]
+    fn routes_of_a_group_have_one_salt_and_others_their_own() {
+        let routes = serde_json::json!([
+            route("a", Some("g")),
+            route("b", Some("g")),
+            route("c", None),
+            route("g", None),
+            route("d", Some("h")),
+        ]);
+        let salts = |epochs: &[(&str, i64)]| {
+            let plan = plan(routes.clone(), epochs);
+            plan.spec.routes.iter().map(|route| plan.salt(route)).collect::<Vec<_>>()
+        };
+        let before = salts(&[]);
+        assert_eq!(before[0], before[1]);
+        let distinct: std::collections::BTreeSet<_> = before.iter().collect();
+        assert_eq!(distinct.len(), 4);
+        assert_eq!(before[2], ids::salt("u", "c", 0));
+        // A new epoch of one is one of all, and of nobody else.
+        let after = salts(&[("b", 1)]);
+        assert_eq!((&after[0], &after[2..]), (&after[1], &before[2..]));
+        assert_ne!(after[0], before[0]);
+        assert_eq!(salts(&[("a", 1), ("b", 1)]), after);
+    }
+
+    #[test]
+    fn routes_of_a_group_agree() {
+        let mut odd = route("b", Some("g"));
+        odd["profile"] = "fast".into();
+        let plan = plan(serde_json::json!([route("a", Some("g")), odd, route("c", None)]), &[]);
+        let discords: Vec<_> = plan.spec.routes.iter().map(|route| plan.spec.discord(route)).collect();
+        assert!(discords[0].as_ref().unwrap().contains("routes a and b"), "{discords:?}");
+        assert!(discords[1].is_some() && discords[2].is_none());
+    }
 }

@@ -7,20 +7,20 @@ mod migration_plan;
 mod stomaton_service;
 
 pub use edge_config::{
-    EdgeAuth, EdgeCertificate, EdgeConfig, EdgeConfigSpec, EdgeGuard, EdgeHandling, EdgeLimits, EdgeRate,
-    EdgeRoute, EdgeTls,
+    EdgeAudience, EdgeAuth, EdgeCertificate, EdgeCohort, EdgeConfig, EdgeConfigSpec, EdgeFallback, EdgeGuard,
+    EdgeHandling, EdgeLimits, EdgeRate, EdgeRoute, EdgeTls,
 };
 pub use edge_weights::{EdgeWeights, EdgeWeightsSpec, RouteWeights};
 pub use gateway::{
-    AccessLog, AddressFrom, Auth, Certificate, CertificateStatus, Cors, Diagnostics, DroppedRoute,
-    EdgeScaling, Engine, ExternalTrafficPolicy, FrameOptions, Gateway, GatewayService, GatewaySpec,
+    AccessLog, AddressFrom, Audience, Auth, Certificate, CertificateStatus, Cohort, Cors, Diagnostics,
+    DroppedRoute, EdgeScaling, Engine, ExternalTrafficPolicy, FrameOptions, Gateway, GatewayService, GatewaySpec,
     GatewayStatus, HeaderMatch, Jwt, LimitClass, LimitMode, LimitsStatus, Maintenance, Method, OnOutage,
     PodStatus, Rate, RateLimits, ReferrerPolicy, Route, RouteAuth, RouteLimit, RouteMatch, SecurityHeaders,
     ServiceType, Timeouts, Tls, TlsVersion, TotalShare, TrustedProxies,
 };
 pub use migration_plan::{
-    Evidence, GatewayRef, Guard, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus, Phase, PlanRoute,
-    PlanSummary, Profile, RampStep, Rollback, RouteStatus, Transition, Weights,
+    Evidence, Fallback, GatewayRef, Guard, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus, Phase,
+    PlanRoute, PlanSummary, Profile, RampStep, Rollback, RouteStatus, Transition, Weights,
 };
 pub use stomaton_service::{
     Access, Binding, BindingKey, ConfigFile, DataVolume, Dependency, Disruption, EnvFrom, EnvValue, External,

@@ -7,7 +7,9 @@
 pub mod conditions;
 pub mod evict;
 pub mod gather;
+mod group;
 pub mod machine;
+mod ramp;
 
 use crate::{
     api,
@@ -34,7 +36,8 @@ use std::{
 use stomaton_crds::{
     conditions::Reason,
     v1alpha1::{
-        EdgeConfig, EdgeWeights, Evidence, Gateway, MigrationPlan, MigrationPlanStatus, Phase, Transition,
+        EdgeConfig, EdgeWeights, Evidence, Gateway, MigrationPlan, MigrationPlanStatus, Phase, RouteStatus,
+        Transition,
     },
 };
 use tokio::{sync::mpsc, task::JoinSet};
@@ -90,12 +93,12 @@ impl Reconcile for MigrationPlan {
         let routes = observed.routes(&plan);
         let old = State::of(&plan);
         let now = Timestamp::now();
-        let (mut next, effect) = machine::step(&routes, &plan.spec.rollback, &old, now);
+        let (mut next, effects) = machine::step(&routes, &plan.spec.rollback, &old, now);
         guard(ctx, &plan, &routes, &next, now);
-        if let Some(effect) = &effect {
-            shared.tell(&plan, effect);
-            match carry_out(ctx, &plan, &observed, effect).await {
-                Ok(revision) => next.written(&effect.route, revision),
+        if !effects.is_empty() {
+            effects.iter().for_each(|effect| shared.tell(&plan, effect));
+            match carry_out(ctx, &plan, &observed, &effects).await {
+                Ok(revision) => effects.iter().for_each(|effect| next.written(&effect.route, revision)),
                 // The edge moved on while the cache did not show it yet.
                 Err(weights::Error::Latched { .. } | weights::Error::Overtaken { .. }) => {
                     return Ok(Some(SOON));
@@ -103,7 +106,7 @@ impl Reconcile for MigrationPlan {
                 Err(error) => return Err(error.into()),
             }
         }
-        let moved = effect.is_some() || !same_but_evidence(&old, &next);
+        let moved = !effects.is_empty() || !same_but_evidence(&old, &next);
         let wake = machine::wake(&routes, &plan.spec.rollback, &next, now);
         let gone = evict::evict(ctx, &plan, &gateway_of(&plan), &routes, &next, &observed.view).await;
         record(ctx, shared, &plan, &routes, next, now).await?;
@@ -222,15 +225,27 @@ fn version(plan: &MigrationPlan) -> u64 {
 fn guard(ctx: &Context, plan: &MigrationPlan, routes: &[Route<'_>], state: &State, now: Timestamp) {
     let (gateway, namespace) = (gateway_of(plan), plan.namespace().unwrap_or_default());
     let plan_ref = ObjectRef::new(&plan.name_any()).within(&namespace);
+    let status_of = |route: &Route<'_>| state.routes.iter().find(|status| status.name == route.name);
+    let moving: Vec<_> = routes
+        .iter()
+        .filter_map(|route| Some((route, route.id.as_deref()?, status_of(route)?)))
+        .filter(|(.., status)| matches!(status.phase, Phase::Ramp | Phase::Done))
+        .collect();
     let mut kept = Vec::new();
-    for (route, status) in
-        routes.iter().filter_map(|r| Some((r, state.routes.iter().find(|s| s.name == r.name)?)))
-    {
-        let (Some(id), Phase::Ramp | Phase::Done) = (route.id.as_deref(), status.phase) else { continue };
+    for (route, id, status) in moving.iter().copied() {
+        // A monolith that is away keeps its own route where it is, and no other.
+        let with_it = |other: &&(&Route<'_>, &str, &RouteStatus)| {
+            other.0.name != route.name
+                && route.group.is_some()
+                && other.0.group == route.group
+                && other.0.safe_ready
+        };
+        let group = moving.iter().filter(with_it).map(|(_, id, status)| ((*id).to_owned(), status.attempt));
         let armed = Armed {
             plan: plan_ref.clone(),
             route: route.name.to_owned(),
             attempt: status.attempt,
+            group: group.collect(),
             from: now,
             guards: plan.spec.guards.clone(),
             safe_ready: route.safe_ready,
@@ -241,25 +256,27 @@ fn guard(ctx: &Context, plan: &MigrationPlan, routes: &[Route<'_>], state: &Stat
     ctx.edges.disarm_others(&gateway, &plan_ref, &kept);
 }
 
-/// Writes the effect to the edge and gives the revision that carries it.
+/// Writes the effects to the edge, in one revision, and gives it.
 async fn carry_out(
     ctx: &Context,
     plan: &MigrationPlan,
     observed: &Observed,
-    effect: &Effect,
+    effects: &[Effect],
 ) -> Result<i64, weights::Error> {
     let Some(gateway) = observed.gateway() else { return Ok(0) };
     let api = ctx.namespaced(&plan.namespace().unwrap_or_default());
+    let entries: Vec<_> = effects.iter().map(|effect| (effect.id.as_str(), &effect.weights)).collect();
     let write = Write {
         gateway,
-        route_id: &effect.id,
-        entry: &effect.weights,
+        entries: &entries,
         above: observed.view.weights_seen(),
         known: Some(&observed.known),
     };
     let cached = observed.weights.as_deref().cloned();
     let revision = weights::write(&api, cached, &write, &ctx.metrics).await?;
-    tracing::info!(plan = plan.name_any(), route = effect.route, weights = ?effect.weights, revision, "weights written");
+    for Effect { route, weights, .. } in effects {
+        tracing::info!(plan = plan.name_any(), route, ?weights, revision, "weights written");
+    }
     Ok(revision)
 }
 

@@ -114,6 +114,8 @@ pub struct Armed {
     pub route: String,
     /// Attempt under way: a breach of an earlier one is not a breach of this one.
     pub attempt: i32,
+    /// Routes that are taken back with it: their identities, and their attempts under way.
+    pub group: Vec<(String, i32)>,
     /// Answers before this do not count.
     pub from: Timestamp,
     /// The guards.

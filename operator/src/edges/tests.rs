@@ -13,6 +13,7 @@ fn armed(attempt: i32) -> Armed {
         plan: ObjectRef::new("plan").within("shop"),
         route: "content".into(),
         attempt,
+        group: Vec::new(),
         from: Timestamp::from_second(0).unwrap(),
         guards: vec![Guard { name: "bad-answers".into(), min_bad: 5, bad_permille: 200, window }],
         safe_ready: true,
@@ -20,7 +21,7 @@ fn armed(attempt: i32) -> Armed {
 }
 
 fn line(weights: i64, bad: u64) -> EdgeState {
-    let sides = Sides { service: Counts { requests: bad, bad }, ..Sides::default() };
+    let sides = Sides { service: Counts { requests: bad, bad, ..Counts::default() }, ..Sides::default() };
     EdgeState {
         boot: "b".into(),
         applied: Applied { config: 1, weights },

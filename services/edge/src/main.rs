@@ -6,7 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use stomaton_crds::keys::{EDGE_HTTP_PORT, EDGE_HTTPS_PORT, EDGE_STATE_PORT, EDGE_TLS_DIR};
+use stomaton_crds::keys::{
+    EDGE_HTTP_PORT, EDGE_HTTPS_PORT, EDGE_STATE_PORT, EDGE_TLS_DIR, EDGE_TOKEN_TABLES_DIR, EDGE_TOKENS_DIR,
+};
 use stomaton_edge::agent::{self, source};
 use stomaton_edge::names::PodName;
 use stomaton_edge::supervisor;
@@ -46,6 +48,12 @@ struct Supervise {
     /// Configuration of NGINX, as the agent will write it.
     #[arg(long, default_value = "/run/edge/nginx/current/nginx.conf")]
     config: PathBuf,
+    /// Directory with a directory for each mounted Secret of tokens.
+    #[arg(long, default_value = EDGE_TOKENS_DIR)]
+    tokens_dir: PathBuf,
+    /// Directory for tokens as tables that NGINX includes; nobody else should read it.
+    #[arg(long, default_value = EDGE_TOKEN_TABLES_DIR)]
+    token_tables_dir: PathBuf,
     /// How long to serve on after TERM, until no endpoint leads here any more: `4s`, `500ms`.
     #[arg(long, default_value = "4s", value_parser = duration)]
     drain: Duration,
@@ -101,6 +109,9 @@ struct Agent {
     /// Directory with a directory for each certificate, in NGINX' container.
     #[arg(long, default_value = EDGE_TLS_DIR)]
     tls_dir: PathBuf,
+    /// Directory of the supervisor's tables of tokens, in NGINX' container.
+    #[arg(long, default_value = EDGE_TOKEN_TABLES_DIR)]
+    token_tables_dir: PathBuf,
     /// Worker processes of NGINX.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
@@ -134,6 +145,8 @@ async fn supervise(args: Supervise) -> Result<ExitCode, Box<dyn Error>> {
         log_dir: args.log_dir,
         tls_dir: args.tls_dir,
         config: args.config,
+        tokens_dir: args.tokens_dir,
+        token_tables_dir: args.token_tables_dir,
         drain: args.drain,
         nginx: args.nginx,
         nginx_args: args.nginx_args,
@@ -163,6 +176,7 @@ async fn run_agent(args: Agent) -> Result<ExitCode, Box<dyn Error>> {
         http_address: args.http_port.map_or(args.http_address, |port| (Ipv4Addr::UNSPECIFIED, port).into()),
         https_address: (Ipv4Addr::UNSPECIFIED, args.https_port).into(),
         tls_dir: args.tls_dir,
+        token_tables_dir: args.token_tables_dir,
         workers: args.workers,
         rotate_at: 8 << 20,
     };

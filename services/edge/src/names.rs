@@ -54,8 +54,8 @@ checked!(
     Salt, "salt", "16 digits of lower-case hex", is_hash
 );
 checked!(
-    /// Directory of a certificate: a hash.
-    SecretId, "certificate id", "16 digits of lower-case hex", is_hash
+    /// Directory of a Secret: a hash.
+    SecretId, "id of a Secret", "16 digits of lower-case hex", is_hash
 );
 checked!(
     /// Key of a backend.
@@ -95,6 +95,26 @@ checked!(
     |s| {
         (1..=128).contains(&s.len())
             && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~+/=:@-".contains(&b))
+    }
+);
+
+checked!(
+    /// Name of an audience: it stands in the names of files.
+    AudienceName, "audience", "a-z, 0-9 and -, a letter first and no - last, at most 32",
+    |s| {
+        s.len() <= 32
+            && s.starts_with(|c: char| c.is_ascii_lowercase())
+            && !s.ends_with('-')
+            && s.bytes().all(is_label_byte)
+    }
+);
+checked!(
+    /// Name of a cookie, as it stands in the name of NGINX's variable for it.
+    CookieName, "cookie name", "a-z, 0-9 and _, a letter first, at most 32",
+    |s| {
+        s.len() <= 32
+            && s.starts_with(|c: char| c.is_ascii_lowercase())
+            && s.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
     }
 );
 
@@ -189,6 +209,9 @@ mod tests {
         }
         for bad in ["", "X", "x_y", "-x", "x-", "1x", "x:", "x y", "x}", "x\n"] {
             assert!(HeaderName::parse(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "A", "a-b", "1a", "_a", "a b", "a}", "a\n"] {
+            assert!(CookieName::parse(bad).is_err(), "{bad}");
         }
         for bad in ["", "a b", "a\"", "a\\", "$a", "a;", "{", "é", "\n"] {
             assert!(HeaderValue::parse(bad).is_err(), "{bad}");

@@ -10,16 +10,13 @@
 //! before stays until the next switch, so a request that is resolving a path never meets half of one.
 
 use crate::files::{self, FileError, fail};
-use crate::names::RouteId;
+use crate::names::{AudienceName, RouteId};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use stomaton_crds::{keys::AUDIENCE_PUBLIC, v1alpha1::EdgeWeightsSpec};
-
-/// All audiences that the edge tells apart.
-const AUDIENCES: [&str; 1] = [AUDIENCE_PUBLIC];
+use stomaton_crds::{keys::AUDIENCE_TESTERS, v1alpha1::EdgeWeightsSpec};
 
 /// The directory of all weights.
 #[derive(Debug)]
@@ -59,15 +56,16 @@ impl Weights {
                 ignored.push(id.chars().take(64).collect());
                 continue;
             };
-            for audience in AUDIENCES {
+            let named = route.permille.keys().map(String::as_str);
+            for audience in named.chain([AUDIENCE_TESTERS]).collect::<BTreeSet<_>>() {
                 match route.effective(audience) {
                     0 => {}
-                    permille @ 1..=1000 => {
+                    permille @ 1..=1000 if AudienceName::parse(audience).is_ok() => {
                         self.buckets(permille)?;
                         let link = generation.join(format!("{id}.{audience}"));
                         symlink(format!("../w/{permille}"), &link).map_err(fail("link", &link))?;
                     }
-                    _ => ignored.push(format!("{id}.{audience}")),
+                    _ => ignored.push(format!("{id}.{}", audience.chars().take(64).collect::<String>())),
                 }
             }
         }
@@ -165,6 +163,23 @@ mod tests {
     }
 
     #[test]
+    fn every_audience_has_a_weight_of_its_own() {
+        let (_dir, mut weights) = empty();
+        let permille = [("public", 10), ("internal", 1000), ("testers", 5)];
+        let permille = permille.into_iter().map(|(name, permille)| (name.to_owned(), permille)).collect();
+        let route = RouteWeights { permille, ..RouteWeights::default() };
+        assert!(weights.switch(&spec(1, route)).unwrap().is_empty());
+        let is_on =
+            |audience: &str, bucket| weights.dir.join(format!("cur/{ROUTE}.{audience}/{bucket}")).is_file();
+        assert!(
+            is_on("public", 9) && !is_on("public", 10) && is_on("internal", 999) && is_on("testers", 999)
+        );
+        let evil = [("../../w/1000".to_owned(), 1000)].into();
+        let route = RouteWeights { permille: evil, ..RouteWeights::default() };
+        assert_eq!(weights.switch(&spec(2, route)).unwrap(), [format!("{ROUTE}.../../w/1000")]);
+    }
+
+    #[test]
     fn what_cannot_be_right_is_on_the_safe_side_and_named() {
         let (_dir, mut weights) = empty();
         for permille in [-1, 1001] {
@@ -186,7 +201,7 @@ mod tests {
         fs::create_dir(root.join("w/.700")).unwrap();
         let weights = Weights::open(root.clone()).unwrap();
         assert_eq!(files::generations(&root).unwrap(), [3, 4]);
-        assert_eq!(files::entries(&root.join("w")).unwrap().len(), 2);
+        assert_eq!(files::entries(&root.join("w")).unwrap().len(), 3, "two weights, and that of testers");
         assert_eq!((weights.revision(), on_service(&weights).len()), (Some(4), 400));
     }
 }

@@ -39,7 +39,7 @@ pub struct Jwt {
     )]
     #[x_kube(
         merge_strategy = ListMerge::Set,
-        validation = Rule::new("self.all(h, h.startsWith('x-') && !(h in ['x-real-ip', 'x-forwarded-for', 'x-forwarded-proto', 'x-correlation-id', 'x-stomaton-edge']))")
+        validation = Rule::new("self.all(h, h.startsWith('x-') && !(h in ['x-real-ip', 'x-forwarded-for', 'x-forwarded-proto', 'x-correlation-id', 'x-stomaton-edge', 'x-stomaton-token', 'x-stomaton-side']))")
             .message("a header of identity begins with `x-`, and is none of the edge's own")
     )]
     pub identity_headers: Vec<String>,

@@ -5,11 +5,13 @@
 //! - [`traffic`]: limits, and whom the edge believes
 //! - [`listen`]: hosts and TLS
 //! - [`auth`]: who users are
+//! - [`cohort`]: by what users are told apart
 //! - [`answers`]: what the edge adds to answers, and what it answers itself
 //! - [`workload`]: how the edge is reached, and how many pods there are
 
 mod answers;
 mod auth;
+mod cohort;
 mod listen;
 mod route;
 mod status;
@@ -18,13 +20,14 @@ mod workload;
 
 pub use answers::{Cors, FrameOptions, Maintenance, ReferrerPolicy, SecurityHeaders};
 pub use auth::{Auth, Jwt, OnOutage, RouteAuth};
+pub use cohort::{Audience, Cohort};
 pub use listen::{Certificate, Tls, TlsVersion};
 pub use route::{HeaderMatch, Method, Route, RouteMatch, Timeouts};
 pub use status::{CertificateStatus, DroppedRoute, GatewayStatus, LimitsStatus, PodStatus, TotalShare};
 pub use traffic::{AddressFrom, LimitClass, LimitMode, Rate, RateLimits, RouteLimit, TrustedProxies};
 pub use workload::{EdgeScaling, ExternalTrafficPolicy, GatewayService, ServiceType};
 
-use super::{BackendRef, Disruption, PATH, Placement};
+use super::{BackendRef, Disruption, PATH, Placement, is_default};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -64,7 +67,9 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("has(self.auth) || !has(self.routes) || !self.routes.exists(r, has(r.auth))")
         .message("a route with `auth` needs the Gateway's `auth`: who knows the users"),
     validation = Rule::new("!has(self.scaling) || !has(self.resources) || (!has(self.resources.requests) && !has(self.resources.limits)) || (has(self.resources.requests) && 'cpu' in self.resources.requests) || (has(self.resources.limits) && 'cpu' in self.resources.limits)")
-        .message("`scaling` goes by the CPU that `resources` requests: request some")
+        .message("`scaling` goes by the CPU that `resources` requests: request some"),
+    validation = Rule::new("!has(self.cohort) || !(has(self.cohort.header) || (has(self.cohort.audiences) && self.cohort.audiences.exists(a, has(a.header)))) || (has(self.trustedProxies) && (!has(self.trustedProxies.addressFrom) || self.trustedProxies.addressFrom != 'ProxyProtocol'))")
+        .message("a header of `cohort` is believed from `trustedProxies` that speak HTTP only: name them, or clients could choose their side")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct GatewaySpec {
@@ -110,6 +115,9 @@ pub struct GatewaySpec {
     /// Who knows the users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
+    /// By what users are told apart, so that each stays on one side of a route.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cohort: Cohort,
     /// How many requests are answered.
     #[serde(default)]
     pub rate_limits: RateLimits,

@@ -3,6 +3,7 @@
 //! The schema states the rules for a single route too. They run again here, because what stands in a route becomes
 //! part of the edge's configuration, and an object may be older than its schema.
 
+pub(super) mod cohort;
 mod listen;
 pub(super) mod route;
 mod workload;
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 use stomaton_crds::{
     conditions::{Reason, State, Summary},
     keys,
-    v1alpha1::{DroppedRoute, Gateway, Route, TrustedProxies},
+    v1alpha1::{DroppedRoute, EdgeCohort, Gateway, Route, TrustedProxies},
 };
 
 /// A Gateway with the routes that can be served.
@@ -25,6 +26,10 @@ pub struct Valid<'a> {
     pub family: Family,
     /// Paths that are answered with 404.
     pub hidden: Vec<&'a str>,
+    /// By what users are told apart.
+    pub cohort: EdgeCohort,
+    /// Secrets of tokens, with their keys.
+    pub token_secrets: cohort::Secrets,
     /// Hops that are believed.
     pub trusted_proxies: Option<TrustedProxies>,
     /// Routes without fault, in the order of the spec.
@@ -67,7 +72,19 @@ pub fn validate(gateway: &Gateway) -> Result<Valid<'_>, Summary> {
     let hidden = hidden.iter().map(String::as_str).filter(|path| route::fault_of_path("", path).is_none());
     let hidden = hidden.collect();
     let trusted_proxies = believable(gateway.spec.trusted_proxies.as_ref());
-    Ok(Valid { gateway, family, hidden, trusted_proxies, routes, dropped, conflicted: false })
+    let (cohort, token_secrets) =
+        cohort::usable(&gateway.spec.cohort, trusted_proxies.as_ref(), &mut dropped);
+    Ok(Valid {
+        gateway,
+        family,
+        hidden,
+        cohort,
+        token_secrets,
+        trusted_proxies,
+        routes,
+        dropped,
+        conflicted: false,
+    })
 }
 
 /// Without the networks that are none: nobody is believed by mistake.

@@ -32,6 +32,9 @@ fn summarize(plan: &MigrationPlan, routes: &[Route<'_>], state: &State) -> Summa
         let message = "a route names a profile that this plan does not have: add it under spec.profiles";
         return say(Standing::Stalled, Reason::Invalid, message.to_owned());
     }
+    if let Some(discord) = plan.spec.routes.iter().find_map(|route| plan.spec.discord(route)) {
+        return say(Standing::Stalled, Reason::Invalid, discord);
+    }
     let of = |status: &RouteStatus| routes.iter().find(|r| r.name == status.name);
     let about = |status: &RouteStatus| format!("route {} waits for {}", status.name, status.waits_for);
     let moving = |s: &RouteStatus| matches!(s.phase, Phase::Ramp | Phase::Done);
@@ -71,10 +74,20 @@ fn in_a_few_words(routes: &[RouteStatus]) -> PlanSummary {
     let done = routes.iter().filter(|s| s.phase == Phase::Done).count();
     let now =
         routes.iter().filter(|s| !matches!(s.phase, Phase::Pending | Phase::Done)).map(|s| match s.phase {
-            Phase::Ramp => format!("{} {}", s.name, percent(s.weights.applied)),
+            Phase::Ramp => format!("{} {}", s.name, share(s)),
             phase => format!("{} {}", s.name, phase.as_str()),
         });
     PlanSummary { done: format!("{done}/{}", routes.len()), now: now.take(3).collect::<Vec<_>>().join(", ") }
+}
+
+/// What everybody has, or an audience while nobody else has any.
+fn share(status: &RouteStatus) -> String {
+    match status.audiences.iter().next_back() {
+        Some((audience, permille)) if status.weights.desired == 0 => {
+            format!("{audience} {}", percent(*permille))
+        }
+        _ => percent(status.weights.applied),
+    }
 }
 
 /// Per mille as people read it: `25.0 %`.

@@ -91,6 +91,7 @@ impl Observed {
             let profile = plan.spec.profiles.iter().find(|p| p.name == spec.profile)?;
             Some(Route {
                 name: &spec.name,
+                group: spec.group.as_deref(),
                 id: facts.id.clone(),
                 profile,
                 problem: facts.problem.clone(),
@@ -156,7 +157,7 @@ impl Around<'_> {
         let id = entry.map(|r| ids::route_id(&r.name, &r.matches, Some((&uid, &route.target))));
         let safe = gateway.map(|g| entry.and_then(|r| r.backend.as_ref()).unwrap_or(&g.spec.default_backend));
         let status = self.status(&route.name, id.as_deref());
-        let salt = ids::salt(&uid, &route.name, status.map_or(0, |s| s.epoch));
+        let salt = self.plan.salt(route);
         let compiled = id.as_ref().and_then(|id| self.config?.spec.routes.iter().find(|r| r.id == *id));
         RouteFacts {
             problem: self.problem(route, observed, id.is_some(), compiled),
@@ -194,6 +195,16 @@ impl Around<'_> {
                 route.name
             ));
         }
+        if let Some(discord) = self.plan.spec.discord(route) {
+            return Some(discord);
+        }
+        if let Some(audience) = self.unknown_audience(route, observed.gateway()) {
+            return Some(format!(
+                "profile {} names the audience {audience}, which Gateway {gateway} does not have: add it to \
+                 spec.cohort there, or correct the name",
+                route.profile
+            ));
+        }
         if let Some(other) = self.older_claim(&route.name) {
             return Some(format!(
                 "plan {other} moves this route already: take the route out of one of the two"
@@ -207,6 +218,14 @@ impl Around<'_> {
             )),
             Some(_) => None,
         }
+    }
+
+    /// An audience of the route's profile that the Gateway does not have.
+    fn unknown_audience(&self, route: &PlanRoute, gateway: Option<&Gateway>) -> Option<&str> {
+        let profile = self.plan.spec.profiles.iter().find(|p| p.name == route.profile)?;
+        let known =
+            |name: &str| gateway.is_some_and(|g| g.spec.cohort.audiences.iter().any(|a| a.name == name));
+        profile.ramp.iter().filter_map(|step| step.audience.as_deref()).find(|name| !known(name))
     }
 
     /// The plan that named the route first, if that is not this one.

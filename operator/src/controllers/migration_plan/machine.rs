@@ -1,6 +1,7 @@
-//! The migration machine: where every route stands next, and at most one thing to do about it. Pure.
+//! The migration machine: where every route stands next, and at most one write to do about it. Pure.
 //!
-//! Takes the state as status has it, what was observed, and the time; gives the next state and at most one effect.
+//! Takes the state as status has it, what was observed, and the time; gives the next state and the effects of one write:
+//! that of one route, or of several of one group.
 //! It is level-triggered: what the edge should carry follows from the state alone ([`wanted`]), and whenever the edge
 //! carries something else, writing it is the effect. The edge write carries the intent (attempt and step), so
 //! after a crash between an edge write and a status write the machine finds at the edge what it was about to do.
@@ -8,8 +9,13 @@
 //! Invariants, each with a test:
 //! - a weight rises only after every edge pod acknowledged the last one, its hold is over, and enough was counted;
 //! - a rollback waits for nothing but a monolith that can take the traffic;
-//! - a latched route stays latched until a further attempt begins.
+//! - a latched route stays latched until a further attempt begins;
+//! - routes of a group have one fate, see [`super::group`].
 
+use super::{
+    group::Fellows,
+    ramp::{clear, following, hold, remaining, take},
+};
 use crate::edges::tally::Breach;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -17,7 +23,7 @@ use std::time::Duration;
 use stomaton_crds::{
     edge_state::{Counts, Sides},
     keys::AUDIENCE_PUBLIC,
-    v1alpha1::{Evidence, Phase, Profile, RampStep, Rollback, RouteStatus, RouteWeights, Transition},
+    v1alpha1::{Evidence, Phase, Profile, Rollback, RouteStatus, RouteWeights, Transition},
 };
 
 /// Entries of history that status keeps.
@@ -42,6 +48,8 @@ pub struct State {
 pub struct Route<'a> {
     /// Its name.
     pub name: &'a str,
+    /// The group whose fate it shares.
+    pub group: Option<&'a str>,
     /// Its identity at the edge; none while the Gateway has no such route.
     pub id: Option<String>,
     /// How fast it moves.
@@ -68,7 +76,7 @@ pub struct Route<'a> {
     pub behind: Vec<String>,
 }
 
-/// The one thing to do: make EdgeWeights say `weights` of the route.
+/// What to do: make EdgeWeights say `weights` of the route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Effect {
     /// Name of the route.
@@ -99,25 +107,32 @@ pub fn step(
     rollback: &Rollback,
     state: &State,
     now: Timestamp,
-) -> (State, Option<Effect>) {
+) -> (State, Vec<Effect>) {
     let mut next = State { routes: Vec::with_capacity(routes.len()), history: state.history.clone() };
-    let mut effect: Option<Effect> = None;
+    let mut due: Vec<(&Route<'_>, Effect)> = Vec::new();
     for route in routes {
         let old = state.routes.iter().find(|r| r.name == route.name);
-        let mut pass = Pass { route, rollback, now, history: &mut next.history };
+        let fellows = Fellows::of(route, routes, &state.routes);
+        let mut pass = Pass { route, fellows, rollback, now, history: &mut next.history };
         let status = pass.advance(old.cloned().unwrap_or_else(|| fresh(route)));
-        let due = wanted(&status).filter(|w| route.entry.as_ref() != Some(w)).zip(route.id.clone());
-        // Taking traffic back goes before giving any.
-        if let Some((weights, id)) = due
-            && effect.as_ref().is_none_or(|e| weights.latched && !e.weights.latched)
-        {
-            effect = Some(Effect { route: route.name.to_owned(), id, weights });
+        let weights = wanted(&status).filter(|w| route.entry.as_ref() != Some(w));
+        if let Some((weights, id)) = weights.zip(route.id.clone()) {
+            due.push((route, Effect { route: route.name.to_owned(), id, weights }));
         }
         next.routes.push(status);
     }
     let surplus = next.history.len().saturating_sub(MAX_HISTORY);
     next.history.drain(..surplus);
-    (next, effect)
+    (next, first_write(due))
+}
+
+/// The write that goes first, with everything else that is due in its group.
+fn first_write(due: Vec<(&Route<'_>, Effect)>) -> Vec<Effect> {
+    // Taking traffic back goes before giving any.
+    let first = due.iter().find(|(_, effect)| effect.weights.latched).or(due.first());
+    let Some((first, _)) = first.cloned() else { return Vec::new() };
+    let with_it = |r: &Route<'_>| r.name == first.name || (r.group.is_some() && r.group == first.group);
+    due.into_iter().filter(|(route, _)| with_it(route)).map(|(_, effect)| effect).collect()
 }
 
 /// When to look again although nothing happens; none if only events matter.
@@ -126,7 +141,7 @@ pub fn wake(routes: &[Route<'_>], rollback: &Rollback, state: &State, now: Times
         let status = state.routes.iter().find(|r| r.name == route.name)?;
         match status.phase {
             Phase::Ramp if status.since.is_some() => {
-                let left = remaining(status, hold(route.profile, status.weights.desired), now);
+                let left = remaining(status, hold(route.profile, status), now);
                 // Counters alone raise no event: past the hold they decide, during it they are shown.
                 Some(if left.is_zero() { COUNT_AGAIN } else { left.min(SHOW_AGAIN) })
             }
@@ -145,7 +160,8 @@ pub fn wanted(status: &RouteStatus) -> Option<RouteWeights> {
     match status.phase {
         Phase::Pending => None,
         Phase::Ramp | Phase::Done => {
-            let permille = [(AUDIENCE_PUBLIC.to_owned(), status.weights.desired)].into();
+            let mut permille = status.audiences.clone();
+            permille.insert(AUDIENCE_PUBLIC.to_owned(), status.weights.desired);
             Some(RouteWeights { permille, latched: false, attempt, step })
         }
         Phase::RollingBack | Phase::RolledBack => {
@@ -162,31 +178,58 @@ fn fresh(route: &Route<'_>) -> RouteStatus {
     }
 }
 
-/// The hold of the step a weight belongs to. A profile may have been edited since, so the weight decides, not the
-/// number of the step.
-fn hold(profile: &Profile, permille: i32) -> Duration {
-    profile
-        .ramp
-        .iter()
-        .rev()
-        .find(|s| s.permille <= permille)
-        .or(profile.ramp.first())
-        .map_or(Duration::ZERO, |s| s.min_hold.into())
+/// The breach of the present attempt; one of an earlier attempt says nothing about this one.
+fn present_breach<'a>(route: &'a Route<'_>, status: &RouteStatus) -> Option<&'a Breach> {
+    route.breach.as_ref().filter(|(attempt, _)| *attempt == status.attempt).map(|(_, breach)| breach)
 }
 
-/// The step after a weight, with its number from 1.
-fn following(profile: &Profile, permille: i32) -> Option<(usize, &RampStep)> {
-    profile.ramp.iter().enumerate().find(|(_, s)| s.permille > permille).map(|(i, s)| (i + 1, s))
+/// The same in words.
+pub fn breach(route: &Route<'_>, status: &RouteStatus) -> Option<String> {
+    present_breach(route, status).map(describe)
 }
 
-fn remaining(status: &RouteStatus, wait: Duration, now: Timestamp) -> Duration {
-    let Some(MicroTime(since)) = status.since else { return Duration::ZERO };
-    wait.saturating_sub(Duration::try_from(now.duration_since(since)).unwrap_or_default())
+/// What keeps an attempt from beginning.
+pub fn obstacle(route: &Route<'_>) -> Option<String> {
+    if let Some(problem) = &route.problem {
+        return Some(problem.clone());
+    }
+    if !route.target_ready {
+        return Some("the target to have a ready endpoint".to_owned());
+    }
+    if !route.safe_ready {
+        return Some("the monolith to have a ready endpoint: without it there is no way back".to_owned());
+    }
+    (!route.structured).then(|| "every edge pod to acknowledge the route's structure".to_owned())
+}
+
+/// Whether every edge pod serves what this state wants: the edge carries it, and all of them that revision.
+pub fn acknowledged(route: &Route<'_>, status: &RouteStatus) -> bool {
+    status.revision > 0
+        && route.entry == wanted(status)
+        && route.acknowledged.is_some_and(|a| a >= status.revision)
+}
+
+/// What an acknowledged step still has to do before the next one: be held, be seen to work, have nothing in its way.
+pub fn patience(route: &Route<'_>, status: &RouteStatus, now: Timestamp) -> Option<String> {
+    let (profile, hold) = (route.profile, hold(route.profile, status));
+    let counted = evidence(route.counted).requests;
+    if !remaining(status, hold, now).is_zero() {
+        let until = status.since.as_ref().and_then(|since| since.0.checked_add(hold).ok());
+        return Some(until.map_or_else(String::new, |at| format!("the hold of this step, until {at:.0}")));
+    }
+    if counted < profile.min_requests {
+        return Some(format!(
+            "answers of the service in this step: {counted} of {} counted",
+            profile.min_requests
+        ));
+    }
+    route.problem.clone()
 }
 
 /// One route's part of a step.
 struct Pass<'a, 'r> {
     route: &'a Route<'r>,
+    fellows: Fellows<'a, 'r>,
     rollback: &'a Rollback,
     now: Timestamp,
     history: &'a mut Vec<Transition>,
@@ -200,7 +243,8 @@ impl Pass<'_, '_> {
         };
         if status.id != id {
             // Edited in flight: a new route, which begins at the beginning. The old weight cannot reach it.
-            status = fresh(self.route);
+            // The salt stays: that of its group must not change under the others.
+            status = RouteStatus { epoch: status.epoch, ..fresh(self.route) };
         }
         self.adopt(&mut status);
         status.waits_for.clear();
@@ -221,11 +265,13 @@ impl Pass<'_, '_> {
         let moving = matches!(status.phase, Phase::Pending | Phase::Ramp | Phase::Done);
         if entry.latched && entry.attempt >= status.attempt && (moving || entry.attempt > status.attempt) {
             (status.attempt, status.step) = (entry.attempt, entry.step);
-            let why = self.breach(status).unwrap_or_else(|| "found latched at the edge".to_owned());
+            let why = breach(self.route, status).or_else(|| self.fellows.harm());
+            let why = why.unwrap_or_else(|| "found latched at the edge".to_owned());
             self.take_back(status, &why);
         } else if !entry.latched && ahead {
-            let desired = entry.permille.get(AUDIENCE_PUBLIC).copied().unwrap_or(0);
-            (status.attempt, status.step, status.weights.desired) = (entry.attempt, entry.step, desired);
+            status.audiences.clone_from(&entry.permille);
+            status.weights.desired = status.audiences.remove(AUDIENCE_PUBLIC).unwrap_or(0);
+            (status.attempt, status.step) = (entry.attempt, entry.step);
             self.enter(
                 status,
                 Phase::Ramp,
@@ -254,7 +300,7 @@ impl Pass<'_, '_> {
             }
             return;
         }
-        if !self.is_acknowledged(status) {
+        if !acknowledged(self.route, status) {
             status.waits_for = "every edge pod to acknowledge the weight".to_owned();
             return;
         }
@@ -270,30 +316,19 @@ impl Pass<'_, '_> {
     }
 
     fn ramp(&mut self, status: &mut RouteStatus) {
-        let profile = self.route.profile;
-        let left = remaining(status, hold(profile, status.weights.desired), self.now);
-        if !left.is_zero() {
-            let until = status
-                .since
-                .as_ref()
-                .and_then(|since| since.0.checked_add(hold(profile, status.weights.desired)).ok());
-            status.waits_for =
-                until.map_or_else(String::new, |at| format!("the hold of this step, until {at:.0}"));
-        } else if status.evidence.requests < profile.min_requests {
-            status.waits_for = format!(
-                "answers of the service in this step: {} of {} counted",
-                status.evidence.requests, profile.min_requests
-            );
-        } else if let Some(problem) = &self.route.problem {
-            status.waits_for.clone_from(problem);
-        } else if let Some((number, step)) = following(profile, status.weights.desired) {
+        let waits = patience(self.route, status, self.now);
+        let waits = waits.or_else(|| self.fellows.not_yet(self.route, status, self.now));
+        if let Some(what) = waits {
+            status.waits_for = what;
+        } else if let Some((number, step)) = following(self.route.profile, status) {
             let counted = status.evidence;
-            status.weights.desired = step.permille;
-            status.step = i32::try_from(number).unwrap_or(i32::MAX);
+            take(status, number, step);
+            let whose =
+                step.audience.as_ref().map(|audience| format!(", now for {audience}")).unwrap_or_default();
             self.enter(
                 status,
                 Phase::Ramp,
-                format!("{} answers, {} bad, in the step before", counted.requests, counted.bad),
+                format!("{} answers, {} bad, in the step before{whose}", counted.requests, counted.bad),
             );
         } else {
             let (since, evidence, weights, revision) =
@@ -311,8 +346,13 @@ impl Pass<'_, '_> {
     }
 
     fn rolling_back(&mut self, status: &mut RouteStatus) {
-        if !self.is_acknowledged(status) {
+        if !acknowledged(self.route, status) {
             status.waits_for = stragglers(&self.route.behind);
+            return;
+        }
+        // The salt is that of all of them.
+        if let Some(what) = self.fellows.moving() {
+            status.waits_for = what;
             return;
         }
         self.record_acknowledgement(status);
@@ -348,45 +388,28 @@ impl Pass<'_, '_> {
 
     /// What keeps an attempt from beginning.
     fn obstacle(&self) -> Option<String> {
-        if let Some(problem) = &self.route.problem {
-            return Some(problem.clone());
-        }
-        if !self.route.target_ready {
-            return Some("the target to have a ready endpoint".to_owned());
-        }
-        if !self.route.safe_ready {
-            return Some("the monolith to have a ready endpoint: without it there is no way back".to_owned());
-        }
-        (!self.route.structured).then(|| "every edge pod to acknowledge the route's structure".to_owned())
+        obstacle(self.route).or_else(|| self.fellows.obstacle(self.rollback, self.now))
     }
 
     /// What hurts users now.
     fn harm(&self, status: &RouteStatus) -> Option<String> {
-        let endpoints = || (!self.route.target_ready).then(|| "the target has no ready endpoint".to_owned());
-        self.breach(status).or_else(endpoints)
-    }
-
-    fn breach(&self, status: &RouteStatus) -> Option<String> {
-        self.present_breach(status).map(describe)
-    }
-
-    /// The breach of the present attempt; one of an earlier attempt says nothing about this one.
-    fn present_breach(&self, status: &RouteStatus) -> Option<&Breach> {
-        let route = self.route;
-        route.breach.as_ref().filter(|(attempt, _)| *attempt == status.attempt).map(|(_, breach)| breach)
+        let empty = || (!self.route.target_ready).then(|| "the target has no ready endpoint".to_owned());
+        breach(self.route, status).or_else(empty).or_else(|| self.fellows.harm())
     }
 
     fn begin(&mut self, status: &mut RouteStatus, attempt: i32) {
-        let Some((_, step)) = following(self.route.profile, 0) else { return };
-        (status.attempt, status.step, status.weights.desired) = (attempt, 1, step.permille);
+        clear(status);
+        let Some((number, step)) = following(self.route.profile, status) else { return };
+        take(status, number, step);
+        status.attempt = attempt;
         self.enter(status, Phase::Ramp, format!("attempt {attempt} begins"));
     }
 
     fn take_back(&mut self, status: &mut RouteStatus, why: &str) {
-        status.weights.desired = 0;
+        clear(status);
         self.enter(status, Phase::RollingBack, why.to_owned());
         // The edge is told at the moment of the breach, before any pass hears of it: that is when it was decided.
-        let decided = self.present_breach(status).map(|breach| breach.at);
+        let decided = present_breach(self.route, status).map(|breach| breach.at);
         if let (Some(at), Some(entry)) = (decided, self.history.last_mut()) {
             entry.at = MicroTime(at);
         }
@@ -407,13 +430,6 @@ impl Pass<'_, '_> {
             acknowledged: None,
             message,
         });
-    }
-
-    /// Whether every edge pod serves what this state wants: the edge carries it, and all of them that revision.
-    fn is_acknowledged(&self, status: &RouteStatus) -> bool {
-        status.revision > 0
-            && self.route.entry == wanted(status)
-            && self.route.acknowledged.is_some_and(|a| a >= status.revision)
     }
 
     fn acknowledge(&mut self, status: &mut RouteStatus) {

@@ -3,15 +3,18 @@
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-use stomaton_crds::v1alpha1::Weights;
+use stomaton_crds::v1alpha1::{RampStep, Weights};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).unwrap()
 }
 
 pub fn profile(permilles: &[i32], hold: u64) -> Profile {
-    let ramp =
-        permilles.iter().map(|&permille| RampStep { permille, min_hold: Duration::from_secs(hold).into() });
+    let ramp = permilles.iter().map(|&permille| RampStep {
+        audience: None,
+        permille,
+        min_hold: Duration::from_secs(hold).into(),
+    });
     Profile { name: "p".into(), ramp: ramp.collect(), min_requests: 20 }
 }
 
@@ -23,6 +26,7 @@ fn rollback(cooldown: u64, max_attempts: i32) -> Rollback {
 pub fn route(profile: &Profile) -> Route<'_> {
     Route {
         name: "content",
+        group: None,
         id: Some("0123456789abcdef".into()),
         profile,
         problem: None,
@@ -51,7 +55,8 @@ fn breach(attempt: i32) -> Option<(i32, Breach)> {
 }
 
 fn answers(requests: u64) -> Sides {
-    Sides { service: Counts { requests, bad: 0 }, monolith: Counts { requests: 3 * requests, bad: 0 } }
+    let counts = |requests| Counts { requests, ..Counts::default() };
+    Sides { service: counts(requests), monolith: counts(3 * requests) }
 }
 
 /// Plan, edge and pods in one: applies effects, acknowledges, counts.
@@ -87,7 +92,8 @@ impl World {
         input.acknowledged = self.acknowledged;
         input.counted = answers(self.counted);
         change(&mut input);
-        let (mut next, effect) = step(&[input], &self.rollback, &self.state, at(self.second));
+        let (mut next, effects) = step(&[input], &self.rollback, &self.state, at(self.second));
+        let effect = effects.into_iter().next();
         if let Some(effect) = &effect {
             self.revision += 1;
             self.entry = Some(effect.weights.clone());
@@ -148,8 +154,8 @@ fn nothing_begins_while_something_is_missing_and_status_says_what() {
     for (word, take_away) in missing {
         let mut input = route(&p);
         take_away(&mut input);
-        let (state, effect) = step(&[input], &rollback(1, 1), &State::default(), at(0));
-        assert_eq!(effect, None, "{word}");
+        let (state, effects) = step(&[input], &rollback(1, 1), &State::default(), at(0));
+        assert_eq!(effects, [], "{word}");
         assert!(state.routes[0].waits_for.contains(word), "{}", state.routes[0].waits_for);
     }
 }
@@ -275,6 +281,37 @@ fn an_edited_profile_moves_no_weight_by_itself() {
 }
 
 #[test]
+fn an_audience_has_the_service_before_everybody() {
+    let mut world = World::new(&[50, 1000]);
+    let step = RampStep {
+        audience: Some("internal".into()),
+        permille: 1000,
+        min_hold: Duration::from_secs(10).into(),
+    };
+    world.profile.ramp.insert(0, step);
+    world.settle();
+    let internal = |world: &World| world.entry.as_ref().unwrap().effective("internal");
+    assert_eq!((world.at_edge(), internal(&world), world.status().step), (0, 1000, 1));
+    world.second = 9;
+    world.settle();
+    assert_eq!(world.at_edge(), 0, "the hold of the audience's step is not over");
+    // The record of a write is lost: what the edge carries is taken over whole.
+    world.state = State::default();
+    world.settle();
+    assert_eq!((world.at_edge(), internal(&world), world.status().step), (0, 1000, 1));
+    world.second = 20;
+    world.settle();
+    assert_eq!((world.at_edge(), internal(&world), world.status().step), (50, 1000, 2));
+    world.pass(|r| r.breach = breach(1));
+    assert_eq!((world.at_edge(), internal(&world)), (0, 0));
+    assert!(world.status().audiences.is_empty());
+    world.settle();
+    world.second = 60;
+    world.settle();
+    assert_eq!((world.at_edge(), internal(&world), world.status().attempt), (0, 1000, 2));
+}
+
+#[test]
 fn a_latch_set_past_the_machine_is_adopted() {
     let mut world = World::new(&[50, 1000]);
     world.settle();
@@ -309,8 +346,8 @@ fn taking_back_goes_before_giving() {
         ("other", world.entry.clone(), Some(1), answers(50));
     let mut falls = route(&p);
     (falls.entry, falls.breach) = (world.entry.clone(), breach(1));
-    let (_, effect) = step(&[rises, falls], &rollback(1, 1), &state, at(100));
-    assert_eq!(effect.unwrap().route, "content");
+    let (_, effects) = step(&[rises, falls], &rollback(1, 1), &state, at(100));
+    assert_eq!(effects.iter().map(|effect| effect.route.as_str()).collect::<Vec<_>>(), ["content"]);
 }
 
 #[test]

@@ -139,7 +139,10 @@ fn told(plan: &MigrationPlan, planned: &PlanRoute, route: &Route, weights: Optio
 fn answering(plan: &MigrationPlan, planned: &PlanRoute) -> bool {
     let routes = plan.status.iter().flat_map(|status| &status.routes);
     routes.filter(|r| r.name == planned.name).any(|route| {
-        route.weights.desired > 0 || route.weights.applied > 0 || route.phase == Phase::RollingBack
+        route.weights.desired > 0
+            || !route.audiences.is_empty()
+            || route.weights.applied > 0
+            || route.phase == Phase::RollingBack
     })
 }
 

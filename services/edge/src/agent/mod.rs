@@ -89,6 +89,8 @@ pub struct Options {
     pub https_address: SocketAddr,
     /// Directory with a directory for each certificate, mounted into NGINX' container.
     pub tls_dir: PathBuf,
+    /// Directory in which the supervisor writes tables of tokens, in NGINX' container.
+    pub token_tables_dir: PathBuf,
     /// Worker processes of NGINX.
     pub workers: u16,
     /// Size in bytes at which a log is rotated.
@@ -206,6 +208,7 @@ fn settings(options: &Options) -> Settings {
         http_address: options.http_address,
         https_address: options.https_address,
         tls_dir: options.tls_dir.clone(),
+        token_tables_dir: options.token_tables_dir.clone(),
         probe_socket: options.probe_socket.clone(),
         weights_dir: options.root.join("weights"),
         log_dir: options.log_dir.clone(),

@@ -1,7 +1,10 @@
 //! The tree of directives for a checked EdgeConfig. Pure.
 //!
+//! - `audiences`: which part of all users a request is of
 //! - `choices`: the maps that choose a route
+//! - `cohorts`: who is on which side
 //! - `server`: what users meet
+//! - `fallback`: the safe side in place of a target that failed
 //! - `handling`: what a route wants otherwise than the rest
 //! - `listen`: hosts and TLS
 //! - `limits`: how many requests are answered
@@ -12,20 +15,23 @@
 //! Rules that keep it right, each from a measured failure:
 //! - `set` only inside locations and no map on `$uri`: both are evaluated again in subrequests;
 //! - `if` only as `if (-f PATH)`, where a missing file, directory or mount means the safe side, and around a `return`;
-//! - no regular expression but `^`, no capture; without a rewrite the path goes to the backend as the client sent it;
+//! - no regular expression but `^` and `^5`, no capture; without a rewrite the path goes to the backend as the client sent it;
 //! - no `open_file_cache`: it would hide a switch of weights.
 
 mod answers;
+mod audiences;
 mod auth;
 mod choices;
 mod clients;
+mod cohorts;
+mod fallback;
 mod handling;
 mod limits;
 mod listen;
 mod server;
 
 use super::checked::Checked;
-use super::routing::{Route, compile};
+use super::routing::compile;
 use super::tree::{Arg, DataError, Node, Text, Variable, block, entry, line};
 use super::{RenderError, Settings};
 use crate::control::Version;
@@ -33,7 +39,6 @@ use crate::logs::{BAD_LOG, GOOD_LOG};
 use crate::names::BackendKey;
 use std::net::SocketAddr;
 use std::path::Path;
-use stomaton_crds::keys::AUDIENCE_PUBLIC;
 
 /// Id of the route that answers; empty: none, the default backend does.
 const ROUTE: Variable = Variable::named("stomaton_route");
@@ -41,8 +46,6 @@ const ROUTE: Variable = Variable::named("stomaton_route");
 const MOVING: Variable = Variable::named("stomaton_moving");
 /// `monolith` (the safe side) or `service`.
 const SIDE: Variable = Variable::named("stomaton_side");
-const COHORT: Variable = Variable::named("stomaton_cohort");
-const SALT: Variable = Variable::named("stomaton_salt");
 const BUCKET: Variable = Variable::named("stomaton_bucket");
 const BACKEND: Variable = Variable::named("stomaton_backend");
 const HOST: Variable = Variable::named("stomaton_host");
@@ -51,12 +54,12 @@ const GOOD: Variable = Variable::named("stomaton_good");
 
 const REQUEST_HOST: Variable = Variable::named("host");
 const HTTP_HOST: Variable = Variable::named("http_host");
-const COOKIE: Variable = Variable::named("cookie_stomaton_id");
 const REMOTE_ADDR: Variable = Variable::named("remote_addr");
 const SCHEME: Variable = Variable::named("scheme");
 const STATUS: Variable = Variable::named("status");
 const UPSTREAM_STATUS: Variable = Variable::named("upstream_status");
 const REQUEST_TIME: Variable = Variable::named("request_time");
+const HEADER_TIME: Variable = Variable::named("upstream_header_time");
 const METHOD: Variable = Variable::named("request_method");
 const LIMITED: Variable = Variable::named("limit_req_status");
 const BYTES_SENT: Variable = Variable::named("bytes_sent");
@@ -74,10 +77,13 @@ pub(super) fn build(config: &Checked, settings: &Settings) -> Result<Vec<Node>, 
     let tables = compile(&config.routes);
     let mut http = http_basics(settings)?;
     http.extend(listen::basics(config, settings)?);
-    http.extend(logs(&settings.log_dir, clients::correlation(&config.trusted))?);
+    http.extend(logs(config, &settings.log_dir)?);
     http.extend(clients::tables(config)?);
     http.extend(limits::zones(config.limits.as_ref(), &config.routes)?);
-    http.extend(cohorts(&config.routes)?);
+    http.push(host_map());
+    http.extend(cohorts::tables(config)?);
+    http.extend(audiences::tables(config, settings)?);
+    http.extend(fallback::tables(config, settings)?);
     http.push(backend_map(config)?);
     http.extend(upstreams(config)?);
     http.extend(answers::tables(config)?);
@@ -138,22 +144,25 @@ fn http_basics(settings: &Settings) -> Result<Vec<Node>, DataError> {
 }
 
 /// Good answers go through a buffer, bad ones at once: a guard's count is then milliseconds old.
-fn logs(dir: &Path, correlation: Variable) -> Result<Vec<Node>, DataError> {
+fn logs(config: &Checked, dir: &Path) -> Result<Vec<Node>, DataError> {
+    let correlation = clients::correlation(&config.trusted);
     let format = Text::fixed(r#"{"r":""#).var(ROUTE);
-    let format = format.and(r#"","d":""#)?.var(SIDE).and(r#"","a":""#)?.and(AUDIENCE_PUBLIC)?;
+    let format = format.and(r#"","d":""#)?.var(SIDE).and(r#"","a":""#)?.join(audiences::of(config)?);
     let format = format.and(r#"","s":""#)?.var(STATUS).and(r#"","u":""#)?.var(UPSTREAM_STATUS);
     let format = format.and(r#"","t":""#)?.var(REQUEST_TIME).and(r#"","b":""#)?.var(BYTES_SENT);
+    let format = format.and(r#"","h":""#)?.var(HEADER_TIME);
     // Nothing of a path, a query or a cookie: they hold secrets.
     let format = format.and(r#"","m":""#)?.var(METHOD).and(r#"","l":""#)?.var(LIMITED);
     let format = format.and(r#"","c":""#)?.var(correlation).and(r#""}"#)?;
     let is_5xx = (500..600).map(|status: i32| entry(Text::number(status), Text::fixed("1")));
     let bad = std::iter::once(default("0")).chain(is_5xx).collect();
+    let mut tables = vec![block("map", [STATUS.into(), name(BAD)], bad)];
+    let worst = fallback::bad(config, &mut tables);
     let good = vec![default("1"), entry(Text::fixed("1"), Text::fixed("0"))];
     let file = |name| path(&dir.join(name));
     let when = |variable| Arg::from(Text::fixed("if=").var(variable));
-    Ok(vec![
-        block("map", [STATUS.into(), name(BAD)], bad),
-        block("map", [BAD.into(), name(GOOD)], good),
+    tables.extend([
+        block("map", [worst.into(), name(GOOD)], good),
         line("log_format", [LOG_FORMAT.into(), "escape=json".into(), format.into()]),
         line(
             "access_log",
@@ -165,44 +174,16 @@ fn logs(dir: &Path, correlation: Variable) -> Result<Vec<Node>, DataError> {
                 when(GOOD),
             ],
         ),
-        line("access_log", [file(BAD_LOG)?.into(), LOG_FORMAT.into(), when(BAD)]),
-    ])
+        line("access_log", [file(BAD_LOG)?.into(), LOG_FORMAT.into(), when(worst)]),
+    ]);
+    Ok(tables)
 }
 
-/// Who is on which side: 1,000 buckets by a hash of the route's salt and the client's key.
-fn cohorts(routes: &[Route]) -> Result<Vec<Node>, DataError> {
-    let mut moving = vec![default("")];
-    let mut salts = vec![default("")];
-    for route in routes {
-        if let Some(target) = &route.target {
-            let id = || Text::data(route.id.as_str());
-            moving.push(entry(id()?, id()?));
-            salts.push(entry(id()?, Text::data(target.salt.as_str())?));
-        }
-    }
-    // Every bucket is 0.1 %; the last one takes what rounding leaves.
-    let key = |bucket: i32| Text::fixed(if bucket < 999 { "0.1%" } else { "*" });
-    let buckets = (0..1000).map(|bucket| entry(key(bucket), Text::number(bucket))).collect();
-    let salted = Text::from(SALT).and(":")?.var(COHORT);
-    Ok(vec![
-        block(
-            "map",
-            [HTTP_HOST.into(), name(HOST)],
-            vec![
-                entry(Text::fixed("default"), HTTP_HOST.into()),
-                entry(Text::default(), REQUEST_HOST.into()),
-            ],
-        ),
-        // A header set by a trusted hop will come before the cookie.
-        block(
-            "map",
-            [COOKIE.into(), name(COHORT)],
-            vec![entry(Text::fixed("default"), COOKIE.into()), entry(Text::default(), REMOTE_ADDR.into())],
-        ),
-        block("map", [ROUTE.into(), name(MOVING)], moving),
-        block("map", [ROUTE.into(), name(SALT)], salts),
-        block("split_clients", [salted.into(), name(BUCKET)], buckets),
-    ])
+/// The host as the client wrote it.
+fn host_map() -> Node {
+    let written = entry(Text::fixed("default"), HTTP_HOST.into());
+    let missing = entry(Text::default(), REQUEST_HOST.into());
+    block("map", [HTTP_HOST.into(), name(HOST)], vec![written, missing])
 }
 
 fn backend_map(config: &Checked) -> Result<Node, DataError> {
@@ -212,7 +193,8 @@ fn backend_map(config: &Checked) -> Result<Node, DataError> {
         let side = |side| Text::data(route.id.as_str())?.and(":")?.and(side);
         entries.push(entry(side(MONOLITH)?, upstream(&route.safe)?));
         if let Some(target) = &route.target {
-            entries.push(entry(side(SERVICE)?, upstream(&target.backend)?));
+            let helped = fallback::upstream(config, route);
+            entries.push(entry(side(SERVICE)?, helped.map_or_else(|| upstream(&target.backend), Ok)?));
         }
     }
     let key = Text::from(ROUTE).and(":")?.var(SIDE);
@@ -224,21 +206,24 @@ fn upstream_name(key: &BackendKey) -> Result<Text, DataError> {
 }
 
 fn upstreams(config: &Checked) -> Result<Vec<Node>, DataError> {
-    let upstream = |(key, address): (_, &SocketAddr)| {
-        Ok(block(
-            "upstream",
-            [upstream_name(key)?.into()],
-            vec![
-                line("server", [Text::data(&address.to_string())?.into()]),
-                line("keepalive", ["64".into()]),
-                // Below the 5 s after which common servers close an idle connection: the side that closes must not
-                // be the one that gets the next request.
-                line("keepalive_timeout", ["4s".into()]),
-                line("keepalive_requests", ["1000000".into()]),
-            ],
-        ))
+    let upstream = |(key, address): (&BackendKey, &SocketAddr)| {
+        let server = line("server", [Text::data(&address.to_string())?.into()]);
+        Ok(pool(upstream_name(key)?, vec![server]))
     };
     config.backends.iter().map(upstream).collect()
+}
+
+/// Connections to `servers`, kept.
+fn pool(named: Text, servers: Vec<Node>) -> Node {
+    let mut nodes = servers;
+    nodes.extend([
+        line("keepalive", ["64".into()]),
+        // Below the 5 s after which common servers close an idle connection: the side that closes must not be the one
+        // that gets the next request.
+        line("keepalive_timeout", ["4s".into()]),
+        line("keepalive_requests", ["1000000".into()]),
+    ]);
+    block("upstream", [named.into()], nodes)
 }
 
 /// Answers what this configuration is and which weights its workers see. Reachable from inside the pod only.

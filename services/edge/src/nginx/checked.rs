@@ -2,10 +2,12 @@
 
 mod answers;
 mod auth;
+mod cohort;
 mod listen;
 
 pub(super) use answers::{CheckedCors, CheckedSecurity};
 pub(super) use auth::CheckedAuth;
+pub(super) use cohort::{CheckedAudience, CheckedCohort};
 pub(super) use listen::CheckedTls;
 
 use super::RenderError;
@@ -29,6 +31,7 @@ pub(super) struct Checked {
     pub(super) hosts: Vec<HostName>,
     pub(super) tls: Option<CheckedTls>,
     pub(super) auth: CheckedAuth,
+    pub(super) cohort: CheckedCohort,
     pub(super) limits: Option<EdgeLimits>,
     pub(super) trusted: Trusted,
     pub(super) security: CheckedSecurity,
@@ -69,6 +72,8 @@ enum RouteError {
     Hidden,
     #[error("{0} is out of range")]
     Range(&'static str),
+    #[error("it has no fallback: its sides do not know the same path")]
+    TwoPaths,
     #[error("it has a target but no salt, so it stays on its safe side")]
     NoSalt,
 }
@@ -102,6 +107,7 @@ pub(super) fn check(spec: &EdgeConfigSpec) -> Result<(Checked, Vec<Dropped>), Re
         hosts: listen::hosts(&spec.hosts).map_err(RenderError::Listen)?,
         tls: spec.tls.as_ref().map(listen::tls).transpose().map_err(RenderError::Listen)?,
         auth: auth.map_err(RenderError::Auth)?.unwrap_or_default(),
+        cohort: cohort::cohort(&spec.cohort, &mut notes)?,
         limits: limits(spec, &mut notes),
         trusted: trusted(spec, &mut notes),
         security: security(spec, &mut notes),
@@ -182,6 +188,9 @@ fn routes(
                     Ok(target) => route.target = target,
                     Err(error) => notes.add(&given.id, error.to_string()),
                 }
+                if let Err(error) = keep_fallback(&mut route) {
+                    notes.add(&given.id, error.to_string());
+                }
                 routes.push(route);
             }
             Err(error) => notes.add(&given.id, error.to_string()),
@@ -261,6 +270,23 @@ fn target(
         salt: Salt::parse(salt)?,
         rewrite: rewrite(given.target_rewrite.as_deref())?,
     }))
+}
+
+/// Takes the fallback off a route that cannot have one.
+fn keep_fallback(route: &mut Route) -> Result<(), RouteError> {
+    let Some(fallback) = &route.handling.fallback else { return Ok(()) };
+    let in_range = (1..=60_000).contains(&fallback.within_millis);
+    let has_one_path = route.rewrite.is_none() && route.target.as_ref().is_none_or(|t| t.rewrite.is_none());
+    if in_range && has_one_path && route.target.is_some() {
+        return Ok(());
+    }
+    route.handling.fallback = None;
+    match route.target {
+        // Already said.
+        None => Ok(()),
+        Some(_) if in_range => Err(RouteError::TwoPaths),
+        Some(_) => Err(RouteError::Range("withinMillis")),
+    }
 }
 
 fn usable(key: &str, backends: &BTreeMap<BackendKey, SocketAddr>) -> Result<BackendKey, RouteError> {

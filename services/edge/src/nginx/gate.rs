@@ -2,8 +2,11 @@
 //! but the directives, contexts and forms that this program has a use for. Whatever was forgotten on the way here, a
 //! configuration that says more than it should is never written. Pure.
 
+use super::encode::encode;
 use super::lex::{Statement, lex};
 use super::tree::{Arg, Head, Node, Part, Text};
+use crate::names::SecretId;
+use stomaton_crds::keys::TOKEN_KEYS;
 
 /// Why a configuration is not handed out. None of these can happen as long as the program is right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +37,17 @@ pub(super) fn pass(tree: &[Node], text: &str) -> Result<(), GateError> {
         return Err(GateError::NotTheTree);
     }
     read.iter().try_for_each(|statement| look(statement, Context::Main))
+}
+
+/// The text of `entries` for a table of its own file, if it may be handed to NGINX.
+pub(super) fn table(entries: &[Node]) -> Result<String, GateError> {
+    let text = encode(entries);
+    let read = lex(&text).map_err(GateError::Unreadable)?;
+    if read != statements(entries) {
+        return Err(GateError::NotTheTree);
+    }
+    read.iter().try_for_each(|statement| look(statement, Context::Table))?;
+    Ok(text)
 }
 
 /// What NGINX has to read for it to mean `nodes`.
@@ -200,6 +214,9 @@ const LOCATION: &[&str] = &[
     "proxy_hide_header",
     "proxy_http_version",
     "proxy_intercept_errors",
+    "proxy_next_upstream",
+    "proxy_next_upstream_timeout",
+    "proxy_next_upstream_tries",
     "proxy_pass",
     "proxy_pass_request_body",
     "proxy_read_timeout",
@@ -235,10 +252,11 @@ fn look(statement: &Statement, context: Context) -> Result<(), GateError> {
 /// What the dangerous ones among the allowed directives look like, and nothing else.
 fn has_known_form(context: Context, words: &[&str]) -> bool {
     match (context, words) {
+        (Context::Table, ["include", path]) => is_token_table(path),
+        // Not data: the one expression that is rendered, and it captures nothing.
+        (Context::Table, ["~^5", "1"]) => true,
         // A key with `~` is a regular expression, and these words are not keys at all.
-        (Context::Table, [key, _]) => {
-            !key.starts_with('~') && !matches!(*key, "include" | "hostnames" | "volatile")
-        }
+        (Context::Table, [key, _]) => !key.starts_with('~') && !matches!(*key, "hostnames" | "volatile"),
         (Context::Table, _) => false,
         (_, ["auth_request", path]) => path.starts_with("/.stomaton/auth"),
         (_, ["auth_request_set", variable, value]) => {
@@ -280,6 +298,16 @@ fn has_known_form(context: Context, words: &[&str]) -> bool {
         (_, ["proxy_pass" | "return" | "root" | "set", ..]) => false,
         _ => true,
     }
+}
+
+/// Whether `path` names what the supervisor makes of a key of a mounted Secret: `.../<id>/<key>/*`, and nothing else.
+fn is_token_table(path: &str) -> bool {
+    let mut parts = path.rsplit('/');
+    path.starts_with('/')
+        && !path.contains("/../")
+        && parts.next() == Some("*")
+        && parts.next().is_some_and(|key| TOKEN_KEYS.contains(&key))
+        && parts.next().is_some_and(|id| SecretId::parse(id).is_ok())
 }
 
 #[cfg(test)]
@@ -380,6 +408,26 @@ mod tests {
                 vec![super::super::tree::entry(Text::fixed(key), Text::fixed("1"))],
             );
             assert_eq!(passes(&[block("http", [], vec![map])]), Err(GateError::Form(key.into())));
+        }
+    }
+
+    #[test]
+    fn a_table_includes_tokens_and_nothing_else() {
+        let including = |path: &str| {
+            let map = [Variable::named("host").into(), Arg::Definition(Variable::named("x"))];
+            let include = line("include", [Text::data(path).unwrap().into()]);
+            passes(&[block("http", [], vec![block("map", map, vec![include])])])
+        };
+        assert_eq!(including("/tmp/tokens/0123456789abcdef/token/*"), Ok(()));
+        for path in [
+            "/etc/passwd",
+            "/tmp/tokens/0123456789abcdef/token",
+            "/tmp/tokens/0123456789abcdef/other/*",
+            "/tmp/tokens/x/token/*",
+            "/tmp/../etc/0123456789abcdef/token/*",
+            "tokens/0123456789abcdef/token/*",
+        ] {
+            assert_eq!(including(path), Err(GateError::Form("include".into())), "{path}");
         }
     }
 

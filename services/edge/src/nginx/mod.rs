@@ -5,6 +5,7 @@
 //! - `routing`: which route answers which host, path and method
 //! - `build`: the tree of directives
 //! - `tree`, `encode`: the only way to text
+//! - [`tokens`]: what a configuration includes
 //! - `lex`, `gate`: the text is read back, and handed out only if it means its tree and says nothing unusual
 
 mod build;
@@ -15,6 +16,7 @@ mod lex;
 mod routing;
 #[cfg(test)]
 mod tests;
+pub mod tokens;
 mod tree;
 
 pub use checked::Dropped;
@@ -41,6 +43,8 @@ pub struct Settings {
     pub https_address: SocketAddr,
     /// Directory with a directory for each certificate.
     pub tls_dir: PathBuf,
+    /// Directory with a directory for each Secret of tokens, as tables.
+    pub token_tables_dir: PathBuf,
     /// Unix socket of the private probe.
     pub probe_socket: PathBuf,
     /// Directory of [`crate::weights`].
@@ -73,7 +77,7 @@ pub enum RenderError {
     /// A path of this pod, not of the object, is not fit for a configuration.
     #[error("a path given to the agent cannot be written: {0}")]
     Path(#[from] DataError),
-    /// The pod's own name.
+    /// The pod's own name, or that of the cookie.
     #[error(transparent)]
     Name(#[from] NameError),
     /// The text says something that it should not. A fault of this program; the configuration before stays.

@@ -2,13 +2,15 @@
 
 mod answers;
 mod auth;
+mod cohorts;
+mod fallback;
 mod fuzz;
 mod handling;
 mod injection;
 mod limits;
 mod listen;
 
-use super::lex::lex;
+use super::lex::{Statement, lex};
 use super::tree::{Arg, Node, Text, Variable, block, entry, line};
 use super::{RenderError, Rendered, Settings, build, checked, encode, gate, render};
 use crate::control::Version;
@@ -25,6 +27,7 @@ fn settings() -> Settings {
         http_address: "0.0.0.0:8080".parse().unwrap(),
         https_address: "0.0.0.0:8443".parse().unwrap(),
         tls_dir: "/run/tls".into(),
+        token_tables_dir: "/tmp/tokens".into(),
         probe_socket: "/run/ctl/probe.sock".into(),
         weights_dir: "/run/edge/weights".into(),
         log_dir: "/run/log/edge".into(),
@@ -63,12 +66,12 @@ fn config(routes: Vec<EdgeRoute>) -> EdgeConfigSpec {
     }
 }
 
-/// The text without the middle of its two long tables.
+/// The text without the middle of its long tables.
 fn abridged(rendered: &Rendered) -> String {
     let middle = |line: &&str| {
         let key = line.trim_start().strip_prefix('"').and_then(|rest| rest.split_once('"'));
         let Some((key, value)) = key else { return false };
-        (key == "0.1%" && value != r#" "0";"#) || matches!(key.parse(), Ok(501..599))
+        (matches!(key, "0.1%" | "1%") && value != r#" "0";"#) || matches!(key.parse(), Ok(501..599))
     };
     rendered.text.lines().filter(|line| !middle(line)).map(|line| format!("{line}\n")).collect()
 }
@@ -142,7 +145,8 @@ fn every_bucket_has_the_same_share_and_the_last_one_takes_the_rest() {
     let text = render(&config(vec![moving(1, "/a")]), &settings()).unwrap().text;
     let all = lex(&text).unwrap();
     let http = all.iter().find(|s| s.words == ["http"]).and_then(|s| s.block.as_ref()).unwrap();
-    let split = http.iter().find(|s| s.words[0] == "split_clients").and_then(|s| s.block.as_ref()).unwrap();
+    let buckets = |s: &&Statement| s.words[0] == "split_clients" && s.words[2] == "$stomaton_bucket";
+    let split = http.iter().find(buckets).and_then(|s| s.block.as_ref()).unwrap();
     let expected = |n: usize| [if n < 999 { "0.1%" } else { "*" }.to_owned(), n.to_string()];
     assert_eq!(split.len(), 1000);
     assert!(split.iter().enumerate().all(|(n, s)| s.words == expected(n)));

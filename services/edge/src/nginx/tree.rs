@@ -1,7 +1,7 @@
 //! A configuration of NGINX as a tree that cannot hold syntax: names of directives are constants of this program,
 //! data is checked and has no `$`. Pure.
 
-use crate::names::HeaderName;
+use crate::names::{CookieName, HeaderName};
 use std::fmt;
 
 /// One statement.
@@ -41,9 +41,11 @@ pub(super) struct Text(pub(super) Vec<Part>);
 pub(super) enum Part {
     Data(String),
     Variable(Variable),
-    /// What a request says in this header. This and the next are the only variables whose names are not constants of
-    /// this program.
+    /// What a request says in this header. This and the next two are the only variables whose names are not constants
+    /// of this program.
     Header(HeaderName),
+    /// What a request says in this cookie.
+    Cookie(CookieName),
     /// What an answer says in this header.
     Answer(HeaderName),
 }
@@ -118,6 +120,10 @@ impl Text {
         Self(vec![Part::Header(name.clone())])
     }
 
+    pub(super) fn cookie(name: &CookieName) -> Self {
+        Self(vec![Part::Cookie(name.clone())])
+    }
+
     pub(super) fn answer(name: &HeaderName) -> Self {
         Self(vec![Part::Answer(name.clone())])
     }
@@ -186,6 +192,7 @@ impl Part {
             Self::Data(data) => data.clone(),
             Self::Variable(variable) => format!("${{{variable}}}"),
             Self::Header(name) => format!("${{http_{}}}", name.as_str().replace('-', "_")),
+            Self::Cookie(name) => format!("${{cookie_{name}}}"),
             Self::Answer(name) => format!("${{upstream_http_{}}}", name.as_str().replace('-', "_")),
         }
     }

@@ -1,6 +1,8 @@
 //! PID 1 of the NGINX container. Takes a configuration that the agent writes, gives a running NGINX and answers on
 //! a unix socket. Does I/O.
 //!
+//! It makes tables for NGINX of mounted tokens, which nobody else may see, and reloads it when they change.
+//!
 //! It starts NGINX when a first configuration is there, and ends with it. On TERM it keeps serving while endpoints
 //! move, then lets NGINX finish. It knows nothing of routes, and of the
 //! certificates that NGINX serves it tells everything but the keys.
@@ -9,8 +11,10 @@ mod certificates;
 mod children;
 mod nginx;
 mod server;
+mod tokens;
 mod workers;
 
+use crate::files::FileError;
 use children::Children;
 use nginx::Nginx;
 use server::Server;
@@ -21,6 +25,7 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use std::{io, thread};
+use tokens::{Tokens, follow};
 
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,6 +44,10 @@ pub struct Options {
     pub tls_dir: PathBuf,
     /// Configuration of NGINX, a path through a symlink that the agent replaces.
     pub config: PathBuf,
+    /// Directory with a directory for each mounted Secret of tokens; need not be there.
+    pub tokens_dir: PathBuf,
+    /// Directory for what NGINX includes of them.
+    pub token_tables_dir: PathBuf,
     /// How long to go on serving after TERM, until no endpoint leads here any more.
     pub drain: Duration,
     /// The NGINX binary.
@@ -60,6 +69,9 @@ pub enum SuperviseError {
         /// What the system said.
         cause: io::Error,
     },
+    /// Tables of tokens that a run before this one left could not be removed.
+    #[error(transparent)]
+    Tokens(#[from] FileError),
     /// The binary could not be run.
     #[error("cannot run {nginx}: {cause}; --nginx must name an NGINX binary")]
     Start {
@@ -94,6 +106,11 @@ pub async fn run(options: Options) -> Result<i32, SuperviseError> {
     let options = Arc::new(options);
     let running = Arc::new(OnceLock::new());
     let server = Server::new(Arc::clone(&options), Arc::clone(&children), Arc::clone(&running), version);
+    let server = Arc::new(server);
+    let mut tokens = Tokens::open(&options.tokens_dir, &options.token_tables_dir)?;
+    // Before the first configuration that includes them.
+    tokens.refresh();
+    let following = tokio::spawn(follow(tokens, Arc::clone(&server)));
     let serving = tokio::spawn(server.serve(listener));
     info!(%version, config = %options.config.display(), "waiting for a first configuration");
     let code = tokio::select! {
@@ -104,6 +121,7 @@ pub async fn run(options: Options) -> Result<i32, SuperviseError> {
         () = &mut stop => 0,
     };
     serving.abort();
+    following.abort();
     // Tells the agent that nothing serves here any more.
     let _ = fs::remove_file(&options.control_socket);
     Ok(code)

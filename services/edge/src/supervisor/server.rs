@@ -37,11 +37,10 @@ impl Server {
     }
 
     /// Answers until dropped.
-    pub(super) async fn serve(self, listener: UnixListener) {
-        let server = Arc::new(self);
+    pub(super) async fn serve(self: Arc<Self>, listener: UnixListener) {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(Arc::clone(&server).talk(stream))),
+                Ok((stream, _)) => drop(tokio::spawn(Arc::clone(&self).talk(stream))),
                 Err(error) => {
                     warn!(%error, "the control socket does not accept");
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -96,6 +95,14 @@ impl Server {
             Verb::Reload => running()?.reload().await,
             Verb::Reopen => running()?.reopen(&self.options.log_dir).await,
         }
+    }
+
+    /// Reads the present configuration again, because of what it includes; only if NGINX runs.
+    pub(super) async fn read_again(&self) -> Result<(), String> {
+        let Some(running) = self.running.get() else { return Ok(()) };
+        let _one = self.acting.lock().await;
+        nginx::test(&self.options, &self.children, &self.options.config).await?;
+        running.reload().await
     }
 
     /// Only what could become the configuration is run through NGINX: `DIR/NAME/nginx.conf` beside `DIR/current`.

@@ -7,6 +7,8 @@ mod answers;
 mod api;
 mod auth;
 mod clients;
+mod cohorts;
+mod fallback;
 mod fixtures;
 mod guards;
 mod handling;

@@ -4,7 +4,7 @@
 //! vanished keeps its last known address; a target that vanished leaves the route on its safe side. Both are said.
 
 use super::super::{Problems, gather::Gathered, validate::Valid};
-use super::handling::{auth, handling, limits, maintenance, tls};
+use super::handling::{auth, fallback, handling, limits, maintenance, tls};
 use crate::hex::hex;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
@@ -17,8 +17,8 @@ use stomaton_crds::{
     conditions::{Reason, State, Summary},
     ids,
     v1alpha1::{
-        BackendRef, DroppedRoute, EdgeAuth, EdgeConfigSpec, EdgeGuard, EdgeRoute, Guard, Jwt, MigrationPlan,
-        PlanRoute, Route,
+        BackendRef, DroppedRoute, EdgeAuth, EdgeConfigSpec, EdgeFallback, EdgeGuard, EdgeHandling, EdgeRoute,
+        Guard, Jwt, MigrationPlan, PlanRoute, Route,
     },
 };
 
@@ -93,6 +93,7 @@ pub fn compile(valid: &Valid<'_>, gathered: &Gathered, pods: i32) -> (Option<Edg
         hosts: spec.hosts.clone(),
         tls: spec.tls.as_ref().map(tls),
         auth,
+        cohort: valid.cohort.clone(),
         limits: limits(&spec.rate_limits),
         trusted_proxies: valid.trusted_proxies.clone(),
         security_headers: spec.security_headers.clone(),
@@ -153,8 +154,9 @@ impl<'a> Compiler<'a> {
         let plan_uid = claim.and_then(|c| c.plan.uid()).unwrap_or_default();
         let target = claim.and_then(|claim| self.target(route, claim));
         let rewrite = claim.filter(|_| target.is_some()).and_then(|c| c.route.target.rewrite.clone());
-        let salt = claim.filter(|_| target.is_some()).map(|c| ids::salt(&plan_uid, &route.name, epoch(c)));
+        let salt = claim.filter(|_| target.is_some()).map(|claim| claim.plan.salt(claim.route));
         let guards = claim.filter(|_| target.is_some()).map_or(&[][..], |c| &c.plan.spec.guards);
+        let fallback = claim.filter(|_| target.is_some()).and_then(|claim| self.fallback(route, claim));
         Some(EdgeRoute {
             id: ids::route_id(&route.name, &route.matches, claim.map(|c| (&*plan_uid, &c.route.target))),
             name: route.name.clone(),
@@ -163,7 +165,7 @@ impl<'a> Compiler<'a> {
             exact,
             methods: route.matches.methods.clone(),
             headers: route.matches.headers.clone(),
-            handling: handling(route, pods),
+            handling: EdgeHandling { fallback, ..handling(route, pods) },
             safe,
             safe_rewrite: route.backend.as_ref().and_then(|backend| backend.rewrite.clone()),
             target,
@@ -205,6 +207,23 @@ impl<'a> Compiler<'a> {
         }
     }
 
+    /// The monolith can stand in for the service only where both know the same path.
+    fn fallback(&mut self, route: &Route, Claim { plan, route: moving }: Claim<'_>) -> Option<EdgeFallback> {
+        let given = moving.fallback.as_ref()?;
+        let safe_rewrite = route.backend.as_ref().and_then(|backend| backend.rewrite.as_ref());
+        if moving.target.rewrite.is_none() && safe_rewrite.is_none() {
+            return Some(fallback(given));
+        }
+        let message = format!(
+            "`fallback` of MigrationPlan {}: the request was made for a path that only one side knows: take \
+             `fallback` or `rewrite` out; until then there is no fallback",
+            plan.name_any()
+        );
+        self.problems.stuck = true;
+        self.problems.dropped.push(DroppedRoute { name: route.name.clone(), message });
+        None
+    }
+
     /// The key of a backend that must not go away: at its address, or at its last known one.
     fn safe(&mut self, backend: &BackendRef) -> (Option<String>, Option<Unusable>) {
         match resolve(backend, &self.gathered.services) {
@@ -234,12 +253,6 @@ fn guard(Guard { min_bad, bad_permille, window, .. }: &Guard) -> EdgeGuard {
     let window = std::time::Duration::from(*window).as_millis();
     let window_millis = i64::try_from(window).unwrap_or(i64::MAX).clamp(1, 600_000);
     EdgeGuard { min_bad: *min_bad, bad_permille: *bad_permille, window_millis }
-}
-
-/// The epoch that the plan's controller keeps for a route.
-fn epoch(Claim { plan, route }: Claim<'_>) -> i64 {
-    let routes = plan.status.as_ref().map_or(&[][..], |status| &status.routes);
-    routes.iter().find(|r| r.name == route.name).map_or(0, |r| r.epoch)
 }
 
 /// Key of a backend at the edge: a hash, so that no name of a user's stands in NGINX' configuration.

@@ -4,7 +4,10 @@
 //! agent's token. They meet in four directories in memory; their group makes the modes work.
 
 use super::{
-    super::{names, validate::Valid},
+    super::{
+        names,
+        validate::{Valid, cohort::Secrets},
+    },
     access, kill,
 };
 use crate::controllers::{
@@ -23,10 +26,8 @@ use k8s_openapi::{
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
-use stomaton_crds::{
-    ids, keys,
-    v1alpha1::{Certificate, GatewaySpec},
-};
+use std::collections::BTreeSet;
+use stomaton_crds::{ids, keys, v1alpha1::Certificate};
 
 const NGINX_USER: i64 = 10101;
 const AGENT_USER: i64 = 10102;
@@ -43,7 +44,7 @@ const STATE: &str = "state";
 pub fn deployment(valid: &Valid<'_>, image: &str) -> Deployment {
     let gateway = &valid.family.owner.name;
     let selector = access::selector(valid);
-    let pod = place(&valid.gateway.spec.placement, &selector, pod(&valid.gateway.spec, image, gateway));
+    let pod = place(&valid.gateway.spec.placement, &selector, pod(valid, image));
     Deployment {
         metadata: valid.family.child(&names::edge(gateway)),
         spec: Some(DeploymentSpec {
@@ -56,10 +57,11 @@ pub fn deployment(valid: &Valid<'_>, image: &str) -> Deployment {
     }
 }
 
-fn pod(spec: &GatewaySpec, image: &str, gateway: &str) -> PodSpec {
+fn pod(valid: &Valid<'_>, image: &str) -> PodSpec {
+    let (spec, gateway, tokens) = (&valid.gateway.spec, &valid.family.owner.name, &valid.token_secrets);
     let certificates = spec.tls.as_ref().map_or(&[][..], |tls| &tls.certificates);
     let nginx_resources = resources(spec.resources.as_ref(), NGINX_RESOURCES);
-    let nginx = Container { resources: Some(nginx_resources), ..nginx(image, certificates) };
+    let nginx = Container { resources: Some(nginx_resources), ..nginx(image, certificates, tokens) };
     PodSpec {
         service_account_name: Some(names::edge(gateway)),
         automount_service_account_token: Some(false),
@@ -67,12 +69,12 @@ fn pod(spec: &GatewaySpec, image: &str, gateway: &str) -> PodSpec {
         termination_grace_period_seconds: Some(GRACE_SECONDS),
         security_context: Some(restricted_pod(GROUP)),
         containers: vec![nginx, agent(image, gateway)],
-        volumes: Some(volumes(gateway, certificates)),
+        volumes: Some(volumes(gateway, certificates, tokens)),
         ..PodSpec::default()
     }
 }
 
-fn nginx(image: &str, certificates: &[Certificate]) -> Container {
+fn nginx(image: &str, certificates: &[Certificate], tokens: &Secrets) -> Container {
     let has_tls = !certificates.is_empty();
     let mut ports = vec![port(HTTP, keys::EDGE_HTTP_PORT)];
     ports.extend(has_tls.then(|| port("https", keys::EDGE_HTTPS_PORT)));
@@ -82,8 +84,9 @@ fn nginx(image: &str, certificates: &[Certificate]) -> Container {
         mount("log", "/run/log"),
         mount("tmp", "/tmp"),
     ];
-    let tls = || VolumeMount { read_only: Some(true), ..mount("tls", keys::EDGE_TLS_DIR) };
-    mounts.extend(has_tls.then(tls));
+    let secret = |name, path| VolumeMount { read_only: Some(true), ..mount(name, path) };
+    mounts.extend(has_tls.then(|| secret("tls", keys::EDGE_TLS_DIR)));
+    mounts.extend((!tokens.is_empty()).then(|| secret("tokens", keys::EDGE_TOKENS_DIR)));
     #[rustfmt::skip]
     let command = [
         "/bin/edge", "supervise",
@@ -149,7 +152,7 @@ fn agent(image: &str, gateway: &str) -> Container {
     }
 }
 
-fn volumes(gateway: &str, certificates: &[Certificate]) -> Vec<Volume> {
+fn volumes(gateway: &str, certificates: &[Certificate], tokens: &Secrets) -> Vec<Volume> {
     let memory = |name: &str, size: &str| Volume {
         name: name.into(),
         empty_dir: Some(EmptyDirVolumeSource {
@@ -166,36 +169,36 @@ fn volumes(gateway: &str, certificates: &[Certificate]) -> Vec<Volume> {
         token(),
         kill::volume(gateway),
     ];
-    volumes.extend((!certificates.is_empty()).then(|| tls(certificates)));
+    let certificate = |c: &Certificate| projected(&c.secret, &["tls.crt", "tls.key"]);
+    volumes.extend(secrets("tls", certificates.iter().map(certificate).collect()));
+    let token = |(secret, keys): (&String, &BTreeSet<&'static str>)| {
+        projected(secret, &keys.iter().copied().collect::<Vec<_>>())
+    };
+    volumes.extend(secrets("tokens", tokens.iter().map(token).collect()));
     volumes
 }
 
-/// A directory for each certificate. The kubelet reads the Secrets; one that is missing does not hold a pod up.
-fn tls(certificates: &[Certificate]) -> Volume {
-    let file = |directory: &str, key: &str| KeyToPath {
-        key: key.into(),
-        path: format!("{directory}/{key}"),
-        mode: None,
-    };
-    let source = |certificate: &Certificate| {
-        let directory = ids::secret_dir(&certificate.secret);
-        VolumeProjection {
-            secret: Some(SecretProjection {
-                name: certificate.secret.clone(),
-                items: Some(vec![file(&directory, "tls.crt"), file(&directory, "tls.key")]),
-                optional: Some(true),
-            }),
-            ..VolumeProjection::default()
-        }
-    };
-    Volume {
-        name: "tls".into(),
-        projected: Some(ProjectedVolumeSource {
-            default_mode: Some(0o440),
-            sources: Some(certificates.iter().map(source).collect()),
+/// A directory with these keys of a Secret. The kubelet reads it; one that is missing does not hold a pod up.
+fn projected(secret: &str, keys: &[&str]) -> VolumeProjection {
+    let directory = ids::secret_dir(secret);
+    let file = |key: &&str| KeyToPath { key: (*key).into(), path: format!("{directory}/{key}"), mode: None };
+    VolumeProjection {
+        secret: Some(SecretProjection {
+            name: secret.to_owned(),
+            items: Some(keys.iter().map(file).collect()),
+            optional: Some(true),
         }),
-        ..Volume::default()
+        ..VolumeProjection::default()
     }
+}
+
+/// A volume of directories for Secrets, if there are any.
+fn secrets(name: &str, sources: Vec<VolumeProjection>) -> Option<Volume> {
+    (!sources.is_empty()).then(|| Volume {
+        name: name.into(),
+        projected: Some(ProjectedVolumeSource { default_mode: Some(0o440), sources: Some(sources) }),
+        ..Volume::default()
+    })
 }
 
 /// What Kubernetes would mount into every container, for the agent alone.

@@ -187,6 +187,84 @@ fn a_plan_gives_a_route_its_target_its_identity_and_its_salt() {
 }
 
 #[test]
+fn a_fallback_needs_one_path_on_both_sides() {
+    let gateway = gateway(json!([
+        {"name": "a", "match": {"pathPrefix": "/a"}},
+        {"name": "b", "match": {"pathPrefix": "/b"}},
+        {"name": "c", "match": {"pathPrefix": "/c"}, "backend": {"name": "mono", "rewrite": "/old/c"}},
+    ]));
+    let mut plan = plan("shop", &[("a", "content"), ("b", "content"), ("c", "content")]);
+    for route in &mut plan.spec.routes {
+        route.fallback = Some(serde_json::from_value(json!({"alsoFor": ["PUT"], "within": "2s"})).unwrap());
+    }
+    plan.spec.routes[1].target.rewrite = Some("/new/b".into());
+    let found = gathered(vec![service("mono", 1, &[80]), service("content", 2, &[80])], vec![plan]);
+    let (config, problems) = compiled(&gateway, &found);
+    let fallback = |name: &str| serde_json::to_value(&route(&config, name).handling.fallback).unwrap();
+    assert_eq!(fallback("a"), json!({"alsoFor": ["PUT"], "withinMillis": 2000}));
+    assert_eq!((fallback("b"), fallback("c")), (json!(null), json!(null)));
+    assert_eq!(problems.dropped.iter().map(|d| d.name.as_str()).collect::<Vec<_>>(), ["b", "c"]);
+    // Without its target a route has nothing to fall back from.
+    let (config, _) = compiled(&gateway, &gathered(vec![service("mono", 1, &[80])], found.plans));
+    assert_eq!(route(&config, "a").handling.fallback, None);
+}
+
+#[test]
+fn routes_of_a_group_have_the_salt_of_the_group() {
+    let gateway = gateway(json!([
+        {"name": "a", "match": {"pathPrefix": "/a"}},
+        {"name": "b", "match": {"pathPrefix": "/b"}},
+        {"name": "c", "match": {"pathPrefix": "/c"}},
+    ]));
+    let mut plan = plan("shop", &[("a", "content"), ("b", "content"), ("c", "content")]);
+    for route in &mut plan.spec.routes[..2] {
+        route.group = Some("g".into());
+    }
+    let found = gathered(vec![service("mono", 1, &[80]), service("content", 2, &[80])], vec![plan]);
+    let (config, _) = compiled(&gateway, &found);
+    let salt = |name: &str| route(&config, name).salt.clone().unwrap();
+    assert_eq!(salt("a"), salt("b"));
+    assert_ne!(salt("a"), salt("c"));
+}
+
+#[test]
+fn tokens_are_mounted_by_the_kubelet_and_stand_in_no_object() {
+    let mut gateway = gateway(json!([]));
+    gateway.spec.cohort = serde_json::from_value(json!({
+        "testersSecret": "testers",
+        "audiences": [
+            {"name": "team", "tokenSecret": "team"},
+            {"name": "both", "tokenSecret": "testers", "networks": ["10.0.0.0/8"]},
+        ],
+    }))
+    .unwrap();
+    let (prepared, problems) =
+        build(&validate(&gateway).unwrap(), &gathered(vec![service("mono", 1, &[80])], vec![]), "edge:1");
+    assert_eq!(problems, Problems::default());
+    let pod = serde_json::to_value(prepared.deployment.spec.unwrap().template.spec.unwrap()).unwrap();
+    let volume = pod["volumes"].as_array().unwrap().iter().find(|v| v["name"] == "tokens").unwrap();
+    let items = |secret: &str, keys: &[&str]| {
+        let directory = ids::secret_dir(secret);
+        let items: Vec<_> =
+            keys.iter().map(|key| json!({"key": key, "path": format!("{directory}/{key}")})).collect();
+        json!({"secret": {"name": secret, "optional": true, "items": items}})
+    };
+    let sources = json!([items("team", &["token"]), items("testers", &["monolith", "service", "token"])]);
+    assert_eq!(volume["projected"]["sources"], sources);
+    let mounts = |container: usize| {
+        let mounts = pod["containers"][container]["volumeMounts"].as_array().unwrap();
+        mounts.iter().any(|mount| mount["name"] == "tokens")
+    };
+    assert_eq!((mounts(0), mounts(1)), (true, false), "the agent does not see them");
+    let config = serde_json::to_value(&prepared.config.unwrap().wanted.spec).unwrap();
+    let audiences = json!([
+        {"name": "team", "token": ids::secret_dir("team")},
+        {"name": "both", "networks": ["10.0.0.0/8"], "token": ids::secret_dir("testers")},
+    ]);
+    assert_eq!(config["cohort"]["audiences"], audiences);
+}
+
+#[test]
 fn certificates_are_mounted_by_the_kubelet_and_named_by_hashes() {
     let mut gateway = gateway(json!([]));
     let tls = json!({"certificates": [{"secret": "shop-tls", "hosts": ["a.example"]}], "port": 8443, "redirect": true});

@@ -12,8 +12,15 @@ pub fn fault(spec: &GatewaySpec) -> Option<String> {
 }
 
 fn fault_of_auth(jwt: &Jwt) -> Option<String> {
-    const OWN: [&str; 5] =
-        ["x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-correlation-id", "x-stomaton-edge"];
+    const OWN: [&str; 7] = [
+        "x-real-ip",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-correlation-id",
+        "x-stomaton-edge",
+        "x-stomaton-token",
+        "x-stomaton-side",
+    ];
     if let Some(message) = fault_of_path("auth.jwt.path", &jwt.path) {
         return Some(message);
     }
@@ -48,7 +55,8 @@ fn fault_of_hosts(spec: &GatewaySpec) -> Option<String> {
     (tls.port == spec.service.port).then(|| words.to_owned())
 }
 
-fn is_object(name: &str) -> bool {
+/// Whether an object can have this name.
+pub fn is_object(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = name.as_bytes();
     name.len() <= 253

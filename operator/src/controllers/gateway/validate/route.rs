@@ -109,7 +109,7 @@ pub fn is_host(host: &str) -> bool {
     host.len() <= 253 && host.split('.').all(label)
 }
 
-fn fault_of_header(HeaderMatch { name, value }: &HeaderMatch) -> Option<String> {
+pub fn fault_of_header(HeaderMatch { name, value }: &HeaderMatch) -> Option<String> {
     if !is_header(name) {
         return Some(format!("`headers` has the name {name:?}: lower case letters, digits and '-'"));
     }

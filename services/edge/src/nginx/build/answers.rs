@@ -2,7 +2,7 @@
 //!
 //! A location with any `add_header` has none of its server's, so one with CORS repeats them all.
 
-use super::{BUCKET, DIAGNOSTICS, METHOD, ROUTE, SIDE, clients, default, name};
+use super::{BUCKET, DIAGNOSTICS, METHOD, ROUTE, SIDE, audiences, clients, cohorts, default, name};
 use crate::nginx::Settings;
 use crate::nginx::checked::{Checked, CheckedCors};
 use crate::nginx::tree::{Arg, DataError, Node, Text, Variable, block, entry, line};
@@ -50,8 +50,15 @@ pub(super) fn headers(config: &Checked, settings: &Settings) -> Result<Vec<Node>
     let mut nodes = Vec::new();
     if config.diagnostics {
         let value = Text::fixed("route=").var(ROUTE).and(";side=")?.var(SIDE);
-        let value = value.and(";bucket=")?.var(BUCKET).and(";pod=")?.and(settings.pod.as_str())?;
+        let mut value = value.and(";bucket=")?.var(BUCKET).and(";pod=")?.and(settings.pod.as_str())?;
+        if !config.cohort.is_public() {
+            value = value.and(";audience=")?.join(audiences::of(config)?);
+        }
         nodes.push(add(DIAGNOSTICS, value));
+    }
+    if config.cohort.set_cookie {
+        // A header without a value is not sent.
+        nodes.push(add("Set-Cookie", cohorts::SET_COOKIE.into()));
     }
     nodes.extend(security(config)?.into_iter().map(|(header, value, _)| add(header, value.into())));
     Ok(nodes)

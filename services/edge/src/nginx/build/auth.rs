@@ -3,7 +3,7 @@
 //! What the service says of a user goes to the backend in headers of identity. These are set for every request of every
 //! route, to nothing where nobody was asked, so that no client can say who it is.
 
-use super::{HOST, METHOD, UPSTREAM_STATUS, clients, default, name, upstream_name};
+use super::{HOST, METHOD, UPSTREAM_STATUS, audiences, clients, default, name, upstream_name};
 use crate::names::{BackendKey, HeaderName};
 use crate::nginx::checked::{Checked, CheckedAuth};
 use crate::nginx::routing::Route;
@@ -134,6 +134,7 @@ fn asking(
     for name in &config.auth.identity {
         nodes.push(line("proxy_set_header", [Text::data(name.as_str())?.into(), Text::default().into()]));
     }
+    nodes.extend(audiences::headers(config));
     let to = Text::fixed("http://").join(upstream_name(backend)?).and(path)?;
     nodes.push(line("proxy_pass", [to.into()]));
     Ok(nodes)

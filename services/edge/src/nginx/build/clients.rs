@@ -9,7 +9,8 @@ use stomaton_crds::v1alpha1::AddressFrom;
 
 /// Who really is at the other end of the connection.
 const PEER: Variable = Variable::named("realip_remote_addr");
-const TRUSTED: Variable = Variable::named("stomaton_trusted");
+/// Whether that is a trusted hop; only where headers of such are believed.
+pub(super) const TRUSTED: Variable = Variable::named("stomaton_trusted");
 const IS_SIX: Variable = Variable::named("stomaton_is_six");
 /// The client's address, as it stands in `Forwarded`.
 const FOR: Variable = Variable::named("stomaton_for");
@@ -35,7 +36,7 @@ pub(super) fn proto(trusted: &Trusted) -> Variable {
 }
 
 /// A hop with the PROXY protocol knows nothing of HTTP: the headers that come through it are the client's own.
-fn believes_headers(trusted: &Trusted) -> bool {
+pub(super) fn believes_headers(trusted: &Trusted) -> bool {
     !trusted.networks.is_empty() && trusted.address_from != AddressFrom::ProxyProtocol
 }
 

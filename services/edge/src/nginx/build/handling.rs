@@ -1,6 +1,6 @@
 //! What a route wants otherwise than the rest, as directives of its location. Pure.
 
-use super::{answers, auth, limits};
+use super::{answers, auth, fallback, limits};
 use crate::names::Network;
 use crate::nginx::checked::Checked;
 use crate::nginx::routing::Route;
@@ -59,6 +59,9 @@ fn passing(handling: &EdgeHandling, usual: &EdgeHandling) -> Result<Vec<Node>, D
     }
     if handling.gzip {
         nodes.extend(gzip());
+    }
+    if let Some(given) = &handling.fallback {
+        nodes.extend(fallback::nodes(given)?);
     }
     Ok(nodes)
 }

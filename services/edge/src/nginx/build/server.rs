@@ -6,7 +6,7 @@
 //! puts one fixed prefix in place of another; no expression ever cuts a path.
 
 use super::{
-    BACKEND, BUCKET, DIAGNOSTICS, HOST, MONOLITH, MOVING, ROUTE, SERVICE, SIDE, answers, auth, clients,
+    BACKEND, BUCKET, DIAGNOSTICS, HOST, MONOLITH, ROUTE, SERVICE, SIDE, answers, audiences, auth, clients,
     default, handling, listen, name, path, upstream_name,
 };
 use crate::names::{BackendKey, PathPrefix};
@@ -15,7 +15,6 @@ use crate::nginx::checked::Checked;
 use crate::nginx::routing::{Route, Scope, Table};
 use crate::nginx::tree::{Arg, DataError, Node, Text, Variable, block, entry, line};
 use std::collections::BTreeMap;
-use std::path::Path;
 use stomaton_crds::keys::AUDIENCE_PUBLIC;
 use stomaton_crds::v1alpha1::EdgeHandling;
 
@@ -51,7 +50,10 @@ pub(super) fn users(config: &Checked, tables: &[Chosen<'_>], settings: &Settings
     let mut elsewhere = BTreeMap::new();
     for (table, route) in tables {
         let moving = table.choices().flatten().any(|route| route.target.is_some());
-        let mut body = sides(route.clone(), moving.then_some(settings.weights_dir.as_path()))?;
+        let mut body = sides(route.clone());
+        if moving {
+            body.extend(weighed(config, settings)?);
+        }
         match alike(table) {
             Some(route) => {
                 body.extend(handling::nodes(config, route, &common)?);
@@ -65,7 +67,7 @@ pub(super) fn users(config: &Checked, tables: &[Chosen<'_>], settings: &Settings
         nodes.extend(at(table.path, table.scope, &body)?);
     }
     if !tables.iter().any(|(table, _)| table.path.as_str() == "/" && table.scope != Scope::Exact) {
-        let mut body = sides(Text::default(), None)?;
+        let mut body = sides(Text::default());
         body.extend(handling::nodes(config, None, &common)?);
         body.push(line("proxy_pass", [Text::fixed("http://").var(BACKEND).into()]));
         nodes.push(block("location", ["/".into()], body));
@@ -127,6 +129,7 @@ fn proxying(config: &Checked) -> Result<Vec<Node>, DataError> {
     }
     nodes.extend(clients::headers(&config.trusted)?);
     nodes.extend(auth::headers(config)?);
+    nodes.extend(audiences::headers(config));
     Ok(nodes)
 }
 
@@ -163,17 +166,24 @@ fn at(path: &PathPrefix, scope: Scope, body: &[Node]) -> Result<Vec<Node>, DataE
     Ok(nodes)
 }
 
-/// Sets the route and its side.
-fn sides(route: Text, weights: Option<&Path>) -> Result<Vec<Node>, DataError> {
-    let mut nodes =
-        vec![line("set", [name(ROUTE), route.into()]), line("set", [name(SIDE), MONOLITH.into()])];
-    if let Some(dir) = weights {
-        let flag = path(&dir.join("cur"))?.and("/")?.var(MOVING).and(".")?.and(AUDIENCE_PUBLIC)?;
-        let flag = flag.and("/")?.var(BUCKET);
+/// Sets the route, and the side that it has without weights.
+fn sides(route: Text) -> Vec<Node> {
+    vec![line("set", [name(ROUTE), route.into()]), line("set", [name(SIDE), MONOLITH.into()])]
+}
+
+/// Sets the other side for whom the weights give it to: those of everybody, or those of the request's audience. So an
+/// audience has never less than everybody, whether or not the weights name it.
+fn weighed(config: &Checked, settings: &Settings) -> Result<Vec<Node>, DataError> {
+    let everybody = Text::data(AUDIENCE_PUBLIC)?;
+    let own = (!config.cohort.is_public()).then(|| audiences::of(config)).transpose()?;
+    let test = |audience: Text| {
+        let flag =
+            path(&settings.weights_dir.join("cur"))?.and("/")?.var(audiences::mover(config)).and(".")?;
+        let flag = flag.join(audience).and("/")?.var(BUCKET);
         let then = vec![line("set", [name(SIDE), SERVICE.into()])];
-        nodes.push(block("if", ["(-f".into(), flag.into(), ")".into()], then));
-    }
-    Ok(nodes)
+        Ok(block("if", ["(-f".into(), flag.into(), ")".into()], then))
+    };
+    std::iter::once(everybody).chain(own).map(test).collect()
 }
 
 /// One of what `table` can choose, if all of it is handled like that and none has another path at its backend.

@@ -43,6 +43,7 @@ fn named_origins_may_call_and_are_told_so() {
     let preflight = r#"
       if ($stomaton_preflight) {
         add_header X-Stomaton-Edge "route=${stomaton_route};side=${stomaton_side};bucket=${stomaton_bucket};pod=edge-0" always;
+        add_header Set-Cookie "${stomaton_set_cookie}" always;
         add_header Access-Control-Allow-Origin "${stomaton_origin_0_0}" always;
         add_header Vary "Origin" always;
         add_header Access-Control-Allow-Credentials "true" always;

@@ -93,6 +93,7 @@ impl Pod {
             http_address: address,
             https_address: https_port.local_addr().unwrap(),
             tls_dir: at("tls"),
+            token_tables_dir: at("tmp/tokens"),
             workers: 2,
             rotate_at,
         };
@@ -269,6 +270,10 @@ fn supervise(options: &Options, dir: &Path) -> Child {
         .arg(&options.log_dir)
         .arg("--config")
         .arg(options.root.join("nginx/current/nginx.conf"))
+        .arg("--tokens-dir")
+        .arg(dir.join("tokens"))
+        .arg("--token-tables-dir")
+        .arg(&options.token_tables_dir)
         .arg("--nginx")
         .arg(nginx())
         .args(["--", "-e", "stderr", "-p"])
