@@ -182,15 +182,26 @@ impl<'a> Fleet<'a> {
         limit: Duration,
         judge: impl Fn(&RouteStatus) -> bool,
     ) -> Result<MigrationPlanStatus, Error> {
+        self.routes_are(plan, what, limit, |routes| routes.first().is_some_and(&judge)).await
+    }
+
+    /// The same for all routes of a plan.
+    pub async fn routes_are(
+        &self,
+        plan: &str,
+        what: &str,
+        limit: Duration,
+        judge: impl Fn(&[RouteStatus]) -> bool,
+    ) -> Result<MigrationPlanStatus, Error> {
         wait::object(&self.namespace.api::<MigrationPlan>(), plan, what, limit, |plan| {
             let Some(status) = plan.and_then(|p| p.status.as_ref()) else {
                 return Seen::NotYet("the plan has no status".into());
             };
-            match status.routes.first() {
-                Some(route) if judge(route) => Seen::Yes(status.clone()),
-                Some(route) => Seen::NotYet(describe(route)),
-                None => Seen::NotYet("the plan's status has no route".into()),
+            if judge(&status.routes) {
+                return Seen::Yes(status.clone());
             }
+            let described: Vec<_> = status.routes.iter().map(describe).collect();
+            Seen::NotYet(format!("{} routes: {}", described.len(), described.join("; ")))
         })
         .await
     }
@@ -215,7 +226,8 @@ impl Plan<'_> {
     pub const GUARD: crate::load::judge::Guard =
         crate::load::judge::Guard { min_bad: 5, bad_permille: 200, window_ms: 10_000 };
 
-    fn object(&self) -> serde_json::Value {
+    /// The plan as an object, which may be changed before it is applied.
+    pub fn object(&self) -> Value {
         let ramp: Vec<_> =
             self.ramp.iter().map(|(permille, hold)| json!({"permille": permille, "minHold": hold})).collect();
         let guard = Self::GUARD;

@@ -1,20 +1,21 @@
-//! Ends containers and processes as the kernel would when memory runs out: SIGKILL, no warning, the pod stays. Inside
-//! its own namespace a container's first process can't be killed, so a pod that shares the node's processes does it;
+//! Ends containers and processes as the kernel would when memory runs out: SIGKILL, no warning, the pod stays. Or stops
+//! them for a while: alive, and they do nothing. Inside its own namespace a container's first process can't be killed, so a pod that shares the node's processes does it;
 //! that works on every cluster that admits privileged pods. I/O: the API server; in the pod, signals.
 
 use super::{Doing as _, Error, Harness, namespace::Namespace, wait, wait::Seen};
-use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Node, Pod, PodStatus};
 use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use std::{fs, time::Duration};
+use std::{fs, ops::Range, time::Duration};
 
 /// Where the killing pods run.
 const NAMESPACE: &str = "e2e-node";
 const WITHIN: Duration = Duration::from_secs(30);
+const API_SERVER: &str = "kube-apiserver";
 /// An API server and all that has to find it again; a container that was killed before, which the kubelet holds back
 /// for 10, 20 and then 40 s.
 const BACK_WITHIN: Duration = Duration::from_secs(120);
@@ -31,6 +32,9 @@ pub struct Args {
     /// The first of them only, by number.
     #[arg(long)]
     first: bool,
+    /// Stop them for so many seconds and let them go on, instead of ending them.
+    #[arg(long, value_name = "SECONDS")]
+    pause: Option<u64>,
 }
 
 /// Why no process was ended.
@@ -44,7 +48,7 @@ pub enum KillError {
     NoIdentifier(String),
 }
 
-/// Sends SIGKILL to processes of this node.
+/// Sends signals to processes of this node.
 pub fn run(args: &Args) -> Result<(), KillError> {
     if let Some(id) = &args.container
         && (id.len() != 64 || !id.bytes().all(|b| b.is_ascii_hexdigit()))
@@ -54,13 +58,21 @@ pub fn run(args: &Args) -> Result<(), KillError> {
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut pids: Vec<i32> = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     pids.sort_unstable();
-    let killed = pids
-        .into_iter()
-        .filter(|pid| args.means(*pid))
-        .filter_map(Pid::from_raw)
-        .filter(|pid| kill_process(*pid, Signal::KILL).is_ok())
-        .take(if args.first { 1 } else { usize::MAX });
-    if killed.count() == 0 { Err(KillError::NotHere(format!("{args:?}"))) } else { Ok(()) }
+    pids.retain(|pid| args.means(*pid));
+    pids.truncate(if args.first { 1 } else { usize::MAX });
+    let send = |signal| {
+        let found = pids.iter().filter_map(|pid| Pid::from_raw(*pid));
+        found.filter(|pid| kill_process(*pid, signal).is_ok()).count()
+    };
+    let reached = send(if args.pause.is_some() { Signal::STOP } else { Signal::KILL });
+    if reached == 0 {
+        return Err(KillError::NotHere(format!("{args:?}")));
+    }
+    if let Some(seconds) = args.pause {
+        std::thread::sleep(Duration::from_secs(seconds));
+        send(Signal::CONT);
+    }
+    Ok(())
 }
 
 impl Args {
@@ -90,7 +102,7 @@ impl Harness {
             what: format!("kill {container} of {pod}"),
             seen: "it does not run".into(),
         })?;
-        self.kill_on(&node_of(&found), &["--container", &id]).await?;
+        self.signal_on(&node_of(&found), &["--container", &id]).await?;
         let what = format!("{container} of {pod} to run again");
         wait::object(pods, pod, &what, BACK_WITHIN, |pod| match pod.and_then(|pod| running(pod, container)) {
             Some((restarts, _)) if restarts > before => Seen::Yes(()),
@@ -125,19 +137,40 @@ impl Harness {
             seen: "its NGINX does not run".into(),
         })?;
         let worker = ["--container", &id, "--process", "nginx: worker process", "--first"];
-        self.kill_on(&node_of(&found), &worker).await
+        self.signal_on(&node_of(&found), &worker).await.map(drop)
+    }
+
+    /// Stops a container of a pod for so many seconds: it is alive, and does nothing. Returns when it goes on; gives from
+    /// when to when, see [`Self::signal_on`].
+    pub async fn pause(
+        &self,
+        pods: &Api<Pod>,
+        pod: &str,
+        container: &str,
+        seconds: u64,
+    ) -> Result<Range<u64>, Error> {
+        let found = pods.get(pod).await.doing(format!("read the pod {pod}"))?;
+        let (_, id) = running(&found, container).ok_or_else(|| Error::Never {
+            what: format!("stop {container} of {pod}"),
+            seen: "it does not run".into(),
+        })?;
+        self.signal_on(&node_of(&found), &["--container", &id, "--pause", &seconds.to_string()]).await
+    }
+
+    /// Stops the only API server for so many seconds, as [`Self::pause`] does a container.
+    pub async fn pause_api_server(&self, seconds: u64) -> Result<Range<u64>, Error> {
+        let nodes = self.control_nodes().await?;
+        let [node] = nodes.as_slice() else {
+            return Err(Error::Broken(format!("the API servers of {nodes:?} cannot stop together")));
+        };
+        self.signal_on(node, &["--process", API_SERVER, "--pause", &seconds.to_string()]).await
     }
 
     /// Kills the API server of every node that has one with SIGKILL, and waits until it answers again. Whoever keeps it
     /// running starts it again.
     pub async fn kill_api_server(&self) -> Result<(), Error> {
-        let nodes: Api<Node> = Api::all(self.client.clone());
-        let nodes = nodes.list(&ListParams::default()).await.doing("list the nodes")?.items;
-        let labelled = |node: &&Node| node.labels().contains_key("node-role.kubernetes.io/control-plane");
-        let control: Vec<_> = nodes.iter().filter(labelled).collect();
-        let control = if control.is_empty() { nodes.iter().collect() } else { control };
-        for node in control {
-            self.kill_on(&node.name_any(), &["--process", "kube-apiserver"]).await?;
+        for node in self.control_nodes().await? {
+            self.signal_on(&node, &["--process", API_SERVER]).await?;
         }
         let namespaces: Api<NamespaceObject> = Api::all(self.client.clone());
         wait::until("the API server to answer", BACK_WITHIN, async || {
@@ -147,8 +180,19 @@ impl Harness {
         .await
     }
 
-    /// Runs `e2e kill` with these arguments on a node.
-    async fn kill_on(&self, node: &str, args: &[&str]) -> Result<(), Error> {
+    /// Nodes that have an API server.
+    async fn control_nodes(&self) -> Result<Vec<String>, Error> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let nodes = nodes.list(&ListParams::default()).await.doing("list the nodes")?.items;
+        let labelled = |node: &&Node| node.labels().contains_key("node-role.kubernetes.io/control-plane");
+        let control: Vec<_> = nodes.iter().filter(labelled).map(|node| node.name_any()).collect();
+        // A single node need not say so.
+        Ok(if control.is_empty() { nodes.iter().map(|node| node.name_any()).collect() } else { control })
+    }
+
+    /// Runs `e2e kill` with these arguments on a node. Gives when it began and ended, in microseconds since the Unix
+    /// epoch, by the node's clock and to the second: the whole seconds within.
+    async fn signal_on(&self, node: &str, args: &[&str]) -> Result<Range<u64>, Error> {
         let namespace = self.node_namespace().await?;
         let pods = namespace.api::<Pod>();
         let pod: Pod = serde_json::from_value(killer(node, args))
@@ -156,10 +200,10 @@ impl Harness {
         let made = pods.create(&PostParams::default(), &pod).await.doing("create the killing pod")?;
         let (name, what) = (made.name_any(), format!("the kill on {node} of {args:?}"));
         // Killing the API server takes the way back of this news along.
-        wait::object(&pods, &name, &what, BACK_WITHIN, |pod| {
+        let lasted = wait::object(&pods, &name, &what, BACK_WITHIN, |pod| {
             let status = pod.and_then(|pod| pod.status.clone()).unwrap_or_default();
             match status.phase.as_deref() {
-                Some("Succeeded") => Seen::Yes(()),
+                Some("Succeeded") => Seen::Yes(lasted(&status)),
                 Some("Failed") => {
                     Seen::Never(format!("the killing pod {NAMESPACE}/{name} failed: see its log"))
                 }
@@ -167,7 +211,8 @@ impl Harness {
             }
         })
         .await?;
-        pods.delete(&name, &DeleteParams::default()).await.map(drop).doing("delete the killing pod")
+        pods.delete(&name, &DeleteParams::default()).await.doing("delete the killing pod")?;
+        Ok(lasted)
     }
 
     /// The namespace in which pods may see the node's processes.
@@ -193,6 +238,20 @@ fn running(pod: &Pod, container: &str) -> Option<(i32, String)> {
     status.state.as_ref()?.running.as_ref()?;
     let id = status.container_id.as_deref()?.rsplit_once("://")?.1;
     Some((status.restart_count, id.to_owned()))
+}
+
+/// The whole seconds in which the only container of a pod ran, in microseconds since the Unix epoch.
+fn lasted(status: &PodStatus) -> Range<u64> {
+    let container = status.container_statuses.as_ref().and_then(|all| all.first());
+    let ended = container.and_then(|c| c.state.as_ref()?.terminated.as_ref());
+    let second = |time: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| {
+        time.and_then(|time| u64::try_from(time.0.as_second()).ok()).unwrap_or(0)
+    };
+    let (from, to) = (
+        second(ended.and_then(|e| e.started_at.as_ref())),
+        second(ended.and_then(|e| e.finished_at.as_ref())),
+    );
+    (from + 1) * 1_000_000..to * 1_000_000
 }
 
 fn node_of(pod: &Pod) -> String {

@@ -3,12 +3,14 @@
 
 mod counting;
 mod drain;
+mod groups;
 mod holes;
 mod input;
 mod install;
 mod kills;
 mod limits;
 mod operator;
+mod restored;
 mod rollback;
 mod scale;
 mod services;
