@@ -27,7 +27,9 @@ async fn a_route_that_is_edited_at_a_half_begins_at_nothing() {
     scenario("edited", Turn::Alongside, async |namespace| {
         let fleet = Fleet::deploy(namespace).await?;
         let first = at_half(&fleet, "").await?;
-        let traffic = Traffic::start(&fleet, Mix::of_all_kinds(150)).await?;
+        // Fresh connections meet a new structure at once; there is a fraction of a second to see it in.
+        let modes = vec!["keepalive=2", "fresh=12", "http2=2"];
+        let traffic = Traffic::start(&fleet, Mix { modes, ..Mix::of_all_kinds(300) }).await?;
 
         let matches = json!({"pathPrefix": "/api/v1/content", "methods": ["GET"]});
         fleet.change_edge(json!({"routes": [{"name": ROUTE, "match": matches}]})).await?;
