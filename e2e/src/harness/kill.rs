@@ -35,6 +35,9 @@ pub struct Args {
     /// Stop them for so many seconds and let them go on, instead of ending them.
     #[arg(long, value_name = "SECONDS")]
     pause: Option<u64>,
+    /// Wait so many seconds before anything.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    after: u64,
 }
 
 /// Why no process was ended.
@@ -55,6 +58,7 @@ pub fn run(args: &Args) -> Result<(), KillError> {
     {
         return Err(KillError::NoIdentifier(id.clone()));
     }
+    std::thread::sleep(Duration::from_secs(args.after));
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut pids: Vec<i32> = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     pids.sort_unstable();
@@ -102,7 +106,7 @@ impl Harness {
             what: format!("kill {container} of {pod}"),
             seen: "it does not run".into(),
         })?;
-        self.signal_on(&node_of(&found), &["--container", &id]).await?;
+        self.signal_on(&node_of(&found), &["--container", &id], nothing).await?;
         let what = format!("{container} of {pod} to run again");
         wait::object(pods, pod, &what, BACK_WITHIN, |pod| match pod.and_then(|pod| running(pod, container)) {
             Some((restarts, _)) if restarts > before => Seen::Yes(()),
@@ -137,40 +141,51 @@ impl Harness {
             seen: "its NGINX does not run".into(),
         })?;
         let worker = ["--container", &id, "--process", "nginx: worker process", "--first"];
-        self.signal_on(&node_of(&found), &worker).await.map(drop)
+        self.signal_on(&node_of(&found), &worker, nothing).await.map(drop)
     }
 
-    /// Stops a container of a pod for so many seconds: it is alive, and does nothing. Returns when it goes on; gives from
-    /// when to when, see [`Self::signal_on`].
+    /// Stops a container of a pod for so many seconds: it is alive, and does nothing. Runs `meanwhile`, and returns when
+    /// the container goes on.
     pub async fn pause(
         &self,
         pods: &Api<Pod>,
         pod: &str,
         container: &str,
         seconds: u64,
-    ) -> Result<Range<u64>, Error> {
+        meanwhile: impl AsyncFnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let found = pods.get(pod).await.doing(format!("read the pod {pod}"))?;
         let (_, id) = running(&found, container).ok_or_else(|| Error::Never {
             what: format!("stop {container} of {pod}"),
             seen: "it does not run".into(),
         })?;
-        self.signal_on(&node_of(&found), &["--container", &id, "--pause", &seconds.to_string()]).await
+        let args = ["--container", &id, "--pause", &seconds.to_string()];
+        self.signal_on(&node_of(&found), &args, meanwhile).await.map(drop)
     }
 
-    /// Stops the only API server for so many seconds, as [`Self::pause`] does a container.
-    pub async fn pause_api_server(&self, seconds: u64) -> Result<Range<u64>, Error> {
+    /// Runs `before`, and so many seconds after it was begun stops the only API server for so many seconds. Gives from when
+    /// to when, in microseconds since the Unix epoch: the whole seconds within.
+    pub async fn pause_api_server(
+        &self,
+        after: u64,
+        seconds: u64,
+        before: impl AsyncFnOnce() -> Result<(), Error>,
+    ) -> Result<Range<u64>, Error> {
         let nodes = self.control_nodes().await?;
         let [node] = nodes.as_slice() else {
             return Err(Error::Broken(format!("the API servers of {nodes:?} cannot stop together")));
         };
-        self.signal_on(node, &["--process", API_SERVER, "--pause", &seconds.to_string()]).await
+        let (later, long) = (after.to_string(), seconds.to_string());
+        let args = ["--process", API_SERVER, "--after", &later, "--pause", &long];
+        let ran = self.signal_on(node, &args, before).await?;
+        Ok(ran.start + after * 1_000_000..ran.end)
     }
 
     /// Kills the API server of every node that has one with SIGKILL, and waits until it answers again. Whoever keeps it
     /// running starts it again.
     pub async fn kill_api_server(&self) -> Result<(), Error> {
         for node in self.control_nodes().await? {
-            self.signal_on(&node, &["--process", API_SERVER]).await?;
+            self.signal_on(&node, &["--process", API_SERVER], nothing).await?;
         }
         let namespaces: Api<NamespaceObject> = Api::all(self.client.clone());
         wait::until("the API server to answer", BACK_WITHIN, async || {
@@ -190,29 +205,38 @@ impl Harness {
         Ok(if control.is_empty() { nodes.iter().map(|node| node.name_any()).collect() } else { control })
     }
 
-    /// Runs `e2e kill` with these arguments on a node. Gives when it began and ended, in microseconds since the Unix
-    /// epoch, by the node's clock and to the second: the whole seconds within.
-    async fn signal_on(&self, node: &str, args: &[&str]) -> Result<Range<u64>, Error> {
+    /// Runs `e2e kill` with these arguments on a node, and `meanwhile` as soon as it runs. Gives when it began and ended, in
+    /// microseconds since the Unix epoch: the whole seconds within.
+    async fn signal_on(
+        &self,
+        node: &str,
+        args: &[&str],
+        meanwhile: impl AsyncFnOnce() -> Result<(), Error>,
+    ) -> Result<Range<u64>, Error> {
         let namespace = self.node_namespace().await?;
         let pods = namespace.api::<Pod>();
         let pod: Pod = serde_json::from_value(killer(node, args))
             .map_err(|source| Error::Unreadable { what: "the manifest of a killing pod".into(), source })?;
         let made = pods.create(&PostParams::default(), &pod).await.doing("create the killing pod")?;
-        let (name, what) = (made.name_any(), format!("the kill on {node} of {args:?}"));
-        // Killing the API server takes the way back of this news along.
-        let lasted = wait::object(&pods, &name, &what, BACK_WITHIN, |pod| {
-            let status = pod.and_then(|pod| pod.status.clone()).unwrap_or_default();
-            match status.phase.as_deref() {
-                Some("Succeeded") => Seen::Yes(lasted(&status)),
-                Some("Failed") => {
-                    Seen::Never(format!("the killing pod {NAMESPACE}/{name} failed: see its log"))
+        let (name, what) = (made.name_any(), format!("`e2e kill` on {node} with {args:?}"));
+        let reaches = async |phases: &[&str]| {
+            // Killing the API server takes the way back of this news along.
+            wait::object(&pods, &name, &what, BACK_WITHIN, |pod| {
+                let status = pod.and_then(|pod| pod.status.clone()).unwrap_or_default();
+                match status.phase.as_deref() {
+                    Some("Failed") => Seen::Never(format!("the pod {NAMESPACE}/{name} failed: see its log")),
+                    Some(phase) if phases.contains(&phase) => Seen::Yes(lasted(&status)),
+                    phase => Seen::NotYet(format!("its pod is {}", phase.unwrap_or("new"))),
                 }
-                phase => Seen::NotYet(format!("the killing pod is {}", phase.unwrap_or("new"))),
-            }
-        })
-        .await?;
+            })
+            .await
+        };
+        reaches(&["Running", "Succeeded"]).await?;
+        let outcome = meanwhile().await;
+        // Whatever came of it: what was stopped goes on before anything else is done.
+        let lasted = reaches(&["Succeeded"]).await?;
         pods.delete(&name, &DeleteParams::default()).await.doing("delete the killing pod")?;
-        Ok(lasted)
+        outcome.map(|()| lasted)
     }
 
     /// The namespace in which pods may see the node's processes.
@@ -238,6 +262,11 @@ fn running(pod: &Pod, container: &str) -> Option<(i32, String)> {
     status.state.as_ref()?.running.as_ref()?;
     let id = status.container_id.as_deref()?.rsplit_once("://")?.1;
     Some((status.restart_count, id.to_owned()))
+}
+
+/// Nothing to do meanwhile.
+async fn nothing() -> Result<(), Error> {
+    Ok(())
 }
 
 /// The whole seconds in which the only container of a pod ran, in microseconds since the Unix epoch.

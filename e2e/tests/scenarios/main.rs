@@ -4,6 +4,7 @@
 mod counting;
 mod drain;
 mod groups;
+mod guards;
 mod holes;
 mod input;
 mod install;
