@@ -4,7 +4,14 @@ use crate::Fault;
 use axum::{Router, http::StatusCode, routing::get};
 use clap::Parser;
 use e2e::load::{engine::Load, record::Record, summary::Summary};
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::net::TcpListener;
 
 /// Longer than any load here.
@@ -37,6 +44,33 @@ pub async fn stop(load: &Load) -> Result<Vec<Record>, Fault> {
     load.stop();
     tokio::time::timeout(AT_MOST, load.finished()).await?;
     Ok(load.records(0, usize::MAX))
+}
+
+/// A backend that can be made to fail.
+pub struct Breakable {
+    /// Where it answers.
+    pub address: SocketAddr,
+    fails: Arc<AtomicBool>,
+}
+
+impl Breakable {
+    /// Starts one that is well.
+    pub async fn start() -> Result<Self, Fault> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let (address, fails) = (listener.local_addr()?, Arc::new(AtomicBool::new(false)));
+        let seen = Arc::clone(&fails);
+        let app = Router::new().fallback(async move || {
+            let fails = seen.load(Ordering::SeqCst);
+            if fails { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK }
+        });
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Ok(Self { address, fails })
+    }
+
+    /// From now on every answer is an error, or none is.
+    pub fn fail(&self, fails: bool) {
+        self.fails.store(fails, Ordering::SeqCst);
+    }
 }
 
 /// Starts a backend that answers everything with few bytes, and `/auth` with none.

@@ -8,6 +8,7 @@ mod changes;
 mod cluster;
 mod counting;
 mod cpu;
+mod guard;
 mod load;
 mod plane;
 mod pod;
@@ -57,6 +58,7 @@ async fn on_loopback(report: &mut Report) -> Result<(), Fault> {
     let nginx = e2e::cluster::nginx().await?;
     let mut plane = Plane::start().await?;
     changes::weights(&mut plane, &nginx, report).await?;
+    guard::measure(&mut plane, &nginx, report).await?;
     changes::routes(&mut plane, &nginx, report).await?;
     cpu::measure(&mut plane, &nginx, report).await?;
     counting::measure(&mut plane, &nginx, report).await

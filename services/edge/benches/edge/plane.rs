@@ -58,8 +58,19 @@ impl Plane {
 
     /// Writes the weight of each of these routes.
     pub async fn weigh(&mut self, edge: &str, revision: i64, routes: &[(u64, i32)]) -> Result<(), Fault> {
+        self.weigh_attempt(edge, revision, 1, routes).await
+    }
+
+    /// The same for an attempt after the first.
+    pub async fn weigh_attempt(
+        &mut self,
+        edge: &str,
+        revision: i64,
+        attempt: i64,
+        routes: &[(u64, i32)],
+    ) -> Result<(), Fault> {
         let weight = |&(number, permille): &(u64, i32)| {
-            (id(number), json!({"permille": {AUDIENCE_PUBLIC: permille}, "attempt": 1, "step": 1}))
+            (id(number), json!({"permille": {AUDIENCE_PUBLIC: permille}, "attempt": attempt, "step": 1}))
         };
         let routes: serde_json::Map<_, _> = routes.iter().map(weight).collect();
         let spec = serde_json::from_value(json!({"revision": revision, "routes": routes}))?;
