@@ -6,7 +6,7 @@
     reason = "helpers of tests may stop at a surprise, as tests may"
 )]
 
-use e2e::load::judge::{Guard, WeightChange, breach, last_service_decision_after, stale};
+use e2e::load::judge::{Guard, WeightChange, breach, half_moved, last_service_decision_after, stale};
 use e2e::load::record::{EdgeHeader, Loss, Mode, Origin, Origins, Record, Side};
 use e2e::load::summary::summarise;
 use proptest::option;
@@ -44,8 +44,9 @@ prop_compose! {
     fn origin()(
         route in option::of(name()), side in option::of(side()), pod in option::of(name()),
         served_by in option::of(name()), certificate in option::of(name()),
+        audience in option::of(prop_oneof![Just("internal".to_owned()), Just("public".to_owned()), any::<String>()]),
     ) -> Arc<Origin> {
-        Arc::new(Origin { route, side, pod, served_by, certificate })
+        Arc::new(Origin { route, side, audience, pod, served_by, certificate })
     }
 }
 
@@ -123,13 +124,14 @@ fn naive_breach(guard: &Guard, sorted: &[Record]) -> Option<u64> {
 
 /// Changes of routes `a` and `b`, each route's in order and at distinct times.
 fn changes() -> impl Strategy<Value = Vec<WeightChange>> {
-    let step = (any::<bool>(), 1u64..15, option::weighted(0.8, 0u64..20), fifth());
+    let step = (any::<bool>(), any::<bool>(), 1u64..15, option::weighted(0.8, 0u64..20), fifth());
     prop::collection::vec(step, 0..12).prop_map(|steps| {
         let mut now = 0;
-        let change = |(a, wait, taken, permille): (bool, u64, Option<u64>, u16)| {
+        let change = |(a, internal, wait, taken, permille): (bool, bool, u64, Option<u64>, u16)| {
             now += wait;
             WeightChange {
                 route: if a { "a" } else { "b" }.to_owned(),
+                audience: internal.then(|| "internal".to_owned()),
                 permille,
                 begun_micros: now,
                 acknowledged_micros: taken.map(|taken| now + taken),
@@ -143,10 +145,11 @@ fn changes() -> impl Strategy<Value = Vec<WeightChange>> {
 fn naive_fresh(changes: &[WeightChange], record: &Record) -> Option<bool> {
     let (route, bucket, side) = (record.route()?, record.bucket?, record.side()?);
     let mut verdict = None;
-    for change in changes.iter().filter(|c| c.route == route) {
+    let concerns = |c: &&WeightChange| c.route == route && c.audience.as_deref() == record.audience();
+    for change in changes.iter().filter(concerns) {
         let settled = change.acknowledged_micros.is_some_and(|at| at < record.sent_micros);
         let disturbed = changes.iter().any(|other| {
-            other.route == route
+            concerns(&other)
                 && other.begun_micros > change.begun_micros
                 && other.begun_micros <= record.received_micros
         });
@@ -177,11 +180,12 @@ proptest! {
             pod.as_ref().map(|p| format!("pod={p}")),
         ];
         let header = parts.into_iter().flatten().collect::<Vec<_>>().join(";");
-        let expected = EdgeHeader { route: route.as_deref(), side, bucket, pod: pod.as_deref() };
+        let (route_, pod_) = (route.as_deref(), pod.as_deref());
+        let expected = EdgeHeader { route: route_, side, bucket, pod: pod_, audience: None };
         prop_assert_eq!(EdgeHeader::parse(&header), expected);
         let shared = Origins::default().share(&expected, None, Some("c"));
         let (route, pod) = (route.clone(), pod.clone());
-        let origin = Origin { route, side, pod, served_by: None, certificate: Some("c".into()) };
+        let origin = Origin { route, side, pod, certificate: Some("c".into()), ..Origin::default() };
         prop_assert_eq!(&*shared, &origin);
     }
 
@@ -279,6 +283,7 @@ fn answer(sent: u64, route: &str, bucket: u16, side: Side) -> Record {
 fn a_request_in_flight_when_a_change_begins_is_not_stale() {
     let change = |permille, begun_micros, acknowledged_micros| WeightChange {
         route: "r".into(),
+        audience: None,
         permille,
         begun_micros,
         acknowledged_micros: Some(acknowledged_micros),
@@ -303,4 +308,23 @@ fn a_guard_of_five_bad_and_a_fifth_breaches_at_the_fifth() {
         records[bad].status = 503;
     }
     assert_eq!(breach(&guard, &records), Some(68 * 1000 + 5));
+}
+
+#[test]
+fn a_group_is_half_moved_when_one_route_is_still_on_the_old_side_after_another_was_seen_on_the_new() {
+    let seen = answer(10, "a", 100, Side::Service);
+    let half = answer(16, "b", 150, Side::Monolith);
+    let fine = [
+        // Sent before the new side was seen.
+        answer(15, "b", 150, Side::Monolith),
+        // Not of a key that moves, not of the group.
+        answer(16, "b", 200, Side::Monolith),
+        answer(16, "c", 150, Side::Monolith),
+    ];
+    let records: Vec<Record> = fine.into_iter().chain([seen, half.clone()]).collect();
+    assert_eq!(half_moved(&["a", "b"], None, (0, 200), &records), [&half]);
+    assert_eq!(half_moved(&["a", "b"], Some("internal"), (0, 200), &records), Vec::<&Record>::new());
+    // Back again: the new side is the other one.
+    let back = [answer(0, "a", 100, Side::Monolith), answer(6, "b", 100, Side::Service)];
+    assert_eq!(half_moved(&["a", "b"], None, (200, 0), &back), [&back[1]]);
 }

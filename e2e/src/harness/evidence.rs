@@ -106,6 +106,7 @@ impl Evidence<'_> {
         let change = |t: &Transition| {
             Some(WeightChange {
                 route: id(&t.route)?,
+                audience: None,
                 permille: u16::try_from(t.permille).unwrap_or(0),
                 begun_micros: micros(&t.at),
                 acknowledged_micros: t.acknowledged.as_ref().map(micros),

@@ -2,7 +2,7 @@
 //! themselves away, traffic, faults, and what the records say about it all.
 //!
 //! - [`evidence`]: what the records prove (pure)
-//! - [`wait`]: waiting for a condition, and saying what was there instead
+//! - [`wait`]: waiting for a condition, and saying what was there instead; [`weight_log`]: what weights were meanwhile
 //! - [`install`], [`namespace`], [`fleet`], [`service`], [`traffic`]: things that are put on a cluster, from the bottom up
 //! - [`proxy`]: HTTP to a single pod, through the API server
 //! - [`kill`]: ends containers and processes as the kernel would
@@ -21,6 +21,7 @@ pub mod scenario;
 pub mod service;
 pub mod traffic;
 pub mod wait;
+pub mod weight_log;
 
 use crate::cluster::{
     self, Cluster,

@@ -81,6 +81,9 @@ pub fn last_service_decision_after<'a>(
 pub struct WeightChange {
     /// The route, named as in `X-Stomaton-Edge`.
     pub route: String,
+    /// The audience that has this weight; `None`: everybody who is of no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
     /// The service's share of the buckets from then on.
     pub permille: u16,
     /// Before anything could act on the new weight, in microseconds since the Unix epoch.
@@ -99,14 +102,15 @@ pub struct Staleness<'a> {
 }
 
 /// Finds answers from the wrong side: sent after a weight was acknowledged, complete before the next
-/// change of that route was begun, and yet `side == service` disagrees with `bucket < permille`.
+/// change of that route for that audience was begun, and yet `side == service` disagrees with `bucket <
+/// permille`.
 ///
 /// A request still in flight when the next change begins may rightly get either side and is not
 /// checked. Neither is one without route, bucket and side.
 pub fn stale<'a>(changes: &[WeightChange], records: impl IntoIterator<Item = &'a Record>) -> Staleness<'a> {
-    let mut by_route: BTreeMap<&str, Vec<&WeightChange>> = BTreeMap::new();
+    let mut by_route: BTreeMap<(&str, Option<&str>), Vec<&WeightChange>> = BTreeMap::new();
     for change in changes {
-        by_route.entry(&change.route).or_default().push(change);
+        by_route.entry((&change.route, change.audience.as_deref())).or_default().push(change);
     }
     by_route.values_mut().for_each(|list| list.sort_by_key(|c| c.begun_micros));
 
@@ -115,7 +119,7 @@ pub fn stale<'a>(changes: &[WeightChange], records: impl IntoIterator<Item = &'a
         let (Some(route), Some(bucket), Some(side)) = (record.route(), record.bucket, record.side()) else {
             continue;
         };
-        let list = by_route.get(route).map_or(&[][..], Vec::as_slice);
+        let list = by_route.get(&(route, record.audience())).map_or(&[][..], Vec::as_slice);
         let next = list.partition_point(|c| c.begun_micros <= record.sent_micros);
         let Some(current) = next.checked_sub(1).map(|i| list[i]) else { continue };
         let settled = current.acknowledged_micros.is_some_and(|at| at < record.sent_micros);
@@ -128,4 +132,34 @@ pub fn stale<'a>(changes: &[WeightChange], records: impl IntoIterator<Item = &'a
         }
     }
     found
+}
+
+/// Finds answers that show a group half moved: once an edge pod had put one route of it to the new side for the keys that
+/// a change moves, another request to it, sent after that answer, met the old side.
+///
+/// `routes` are those of the group, which share salt and weight; the change moves the keys whose buckets lie between
+/// `from` and `to`, for one audience. Records must be of the time from this change to the next.
+pub fn half_moved<'a>(
+    routes: &[&str],
+    audience: Option<&str>,
+    (from, to): (u16, u16),
+    records: impl IntoIterator<Item = &'a Record>,
+) -> Vec<&'a Record> {
+    let (moved, new) = if to > from { (from..to, Side::Service) } else { (to..from, Side::Monolith) };
+    let concerned = |r: &&Record| {
+        r.audience() == audience
+            && r.route().is_some_and(|route| routes.contains(&route))
+            && r.bucket.is_some_and(|bucket| moved.contains(&bucket))
+    };
+    let records: Vec<&Record> = records.into_iter().filter(concerned).collect();
+    let mut first: BTreeMap<Option<&str>, u64> = BTreeMap::new();
+    for record in records.iter().filter(|r| r.side() == Some(new)) {
+        let at = first.entry(record.pod()).or_insert(u64::MAX);
+        *at = record.received_micros.min(*at);
+    }
+    let late = |r: &&'a Record| {
+        r.side().is_some_and(|side| side != new)
+            && first.get(&r.pod()).is_some_and(|first| r.sent_micros > *first)
+    };
+    records.into_iter().filter(late).collect()
 }

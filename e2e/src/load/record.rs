@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use stomaton_crds::keys::AUDIENCE_PUBLIC;
 
 /// How a client uses its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -56,6 +57,8 @@ pub struct Origin {
     pub route: Option<String>,
     /// `side=` of `X-Stomaton-Edge`.
     pub side: Option<Side>,
+    /// `audience=` of `X-Stomaton-Edge`; an edge without audiences does not say it.
+    pub audience: Option<String>,
     /// `pod=` of `X-Stomaton-Edge`.
     pub pod: Option<String>,
     /// `X-Served-By`.
@@ -104,6 +107,11 @@ impl Record {
         self.origin.route.as_deref()
     }
 
+    /// The audience that the edge took the client for, unless that is everybody.
+    pub fn audience(&self) -> Option<&str> {
+        self.origin.audience.as_deref().filter(|audience| *audience != AUDIENCE_PUBLIC)
+    }
+
     /// The edge pod that decided, when it said so.
     pub fn pod(&self) -> Option<&str> {
         self.origin.pod.as_deref()
@@ -130,7 +138,8 @@ impl Record {
     }
 }
 
-/// What an edge says in `X-Stomaton-Edge: route=<id>;side=<service|monolith>;bucket=<0..999>;pod=<name>`.
+/// What an edge says in `X-Stomaton-Edge: route=<id>;side=<service|monolith>;bucket=<0..999>;pod=<name>`, with
+/// `;audience=<name>` where it knows audiences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EdgeHeader<'a> {
     /// Identifier of the matched route.
@@ -141,6 +150,8 @@ pub struct EdgeHeader<'a> {
     pub bucket: Option<u16>,
     /// Name of the edge pod.
     pub pod: Option<&'a str>,
+    /// The audience that it took the client for.
+    pub audience: Option<&'a str>,
 }
 
 impl<'a> EdgeHeader<'a> {
@@ -152,6 +163,7 @@ impl<'a> EdgeHeader<'a> {
             match name {
                 "route" => header.route = Some(value).filter(|v| !v.is_empty()),
                 "pod" => header.pod = Some(value).filter(|v| !v.is_empty()),
+                "audience" => header.audience = Some(value).filter(|v| !v.is_empty()),
                 "bucket" => header.bucket = value.parse().ok().filter(|b| *b < 1000),
                 "side" => {
                     header.side = match value {
@@ -185,6 +197,7 @@ impl Origins {
         let known = self.0.iter().find(|o| {
             o.route.as_deref() == edge.route
                 && o.side == edge.side
+                && o.audience.as_deref() == edge.audience
                 && o.pod.as_deref() == edge.pod
                 && o.served_by.as_deref() == served_by
                 && o.certificate.as_deref() == certificate
@@ -198,6 +211,7 @@ impl Origins {
         let origin = Arc::new(Origin {
             route: edge.route.map(str::to_owned),
             side: edge.side,
+            audience: edge.audience.map(str::to_owned),
             pod: edge.pod.map(str::to_owned),
             served_by: served_by.map(str::to_owned),
             certificate: certificate.map(str::to_owned),
@@ -225,6 +239,8 @@ struct Line {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     side: Option<Side>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    audience: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     bucket: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pod: Option<String>,
@@ -249,6 +265,7 @@ impl From<Record> for Line {
             loss: r.loss,
             route: origin.route,
             side: origin.side,
+            audience: origin.audience,
             bucket: r.bucket,
             pod: origin.pod,
             served_by: origin.served_by,
@@ -265,6 +282,7 @@ impl From<Line> for Record {
             origin: Arc::new(Origin {
                 route: l.route,
                 side: l.side,
+                audience: l.audience,
                 pod: l.pod,
                 served_by: l.served_by,
                 certificate: l.certificate,
@@ -292,14 +310,15 @@ mod tests {
 
     #[test]
     fn edge_header_parts_are_optional_and_nonsense_is_absent() {
-        let full = EdgeHeader::parse("route=r-1;side=service;bucket=999;pod=edge-0");
+        let full = EdgeHeader::parse("route=r-1;side=service;bucket=999;pod=edge-0;audience=internal");
         assert_eq!(
             full,
             EdgeHeader {
                 route: Some("r-1"),
                 side: Some(Side::Service),
                 bucket: Some(999),
-                pod: Some("edge-0")
+                pod: Some("edge-0"),
+                audience: Some("internal"),
             }
         );
         assert_eq!(EdgeHeader::parse(" pod=p ; side=monolith").side, Some(Side::Monolith));

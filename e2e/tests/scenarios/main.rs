@@ -1,6 +1,7 @@
 //! Real pods, real NGINX, real traffic, a real kubelet. One program, since each more would be linked for nothing;
 //! which scenarios may run at the same time is theirs to say (`Turn`).
 
+mod cohorts;
 mod counting;
 mod drain;
 mod groups;
