@@ -146,7 +146,7 @@ async fn without_an_api_server_the_operator_tells_the_edge_pods_itself() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster with a node (real pods, real traffic)"]
 async fn an_edge_pod_whose_agent_is_stopped_is_named_and_deleted_and_nobody_stays_on_the_service() {
-    scenario("stopped", Turn::Alone, async |namespace| {
+    scenario("stopped", Turn::Alongside, async |namespace| {
         namespace.grant().await?;
         let fleet = Fleet::deploy(namespace).await?;
         at_half(&fleet, &Plan::GUARD).await?;

@@ -137,7 +137,7 @@ async fn delete_weights(namespace: &Namespace<'_>, fleet: &Fleet<'_>) -> Result<
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster with a node (real pods, real traffic)"]
 async fn a_service_that_hangs_is_taken_back_like_one_that_fails() {
-    scenario("hanging", Turn::Alone, async |namespace| {
+    scenario("hanging", Turn::Alongside, async |namespace| {
         let fleet = Fleet::deploy(namespace).await?;
         let matches = json!({"pathPrefix": "/api/v1/content"});
         let route = json!({"name": ROUTE, "match": matches, "timeouts": {"response": "1s"}});

@@ -19,7 +19,7 @@ const CLIENTS: usize = 3 * (8 + 4 + 4);
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster with a node (real pods, real traffic)"]
 async fn a_worker_that_is_killed_takes_along_what_it_held_and_no_more() {
-    scenario("worker", Turn::Alone, async |namespace| {
+    scenario("worker", Turn::Alongside, async |namespace| {
         let fleet = Fleet::deploy(namespace).await?;
         let traffic = Traffic::start(&fleet, Mix::of_all_kinds(300)).await?;
         let mut kills = Vec::new();

@@ -17,9 +17,9 @@ const CHANGES: usize = 12;
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster with a node (real pods, real traffic)"]
 async fn routes_that_come_and_go_lose_nothing() {
-    scenario("structure", Turn::Alone, async |namespace| {
+    scenario("structure", Turn::Alongside, async |namespace| {
         let fleet = Fleet::deploy(namespace).await?;
-        let outcome = structure::run(&fleet, Mix::of_all_habits(300), CHANGES).await?;
+        let outcome = structure::run(&fleet, Mix::of_all_habits(200), CHANGES).await?;
         let evidence = Evidence { records: &outcome.records, status: &outcome.status };
         let (requests, unprocessed) = (outcome.records.len(), evidence.unprocessed());
         println!("{requests} requests, {} reloads, {unprocessed} streams unprocessed", outcome.reloads);
