@@ -20,3 +20,4 @@ mod routing;
 mod support;
 mod tls;
 mod traffic;
+mod unreadable;
