@@ -17,8 +17,8 @@ use stomaton_crds::{
     conditions::{Reason, State, Summary},
     ids,
     v1alpha1::{
-        BackendRef, DroppedRoute, EdgeAuth, EdgeConfigSpec, EdgeFallback, EdgeHandling, EdgeRoute, Jwt,
-        MigrationPlan, PlanRoute, Route,
+        BackendRef, DroppedRoute, EdgeAuth, EdgeConfigSpec, EdgeFallback, EdgeHandling, EdgeRoute,
+        GatewaySpec, Jwt, MigrationPlan, PlanRoute, Route,
     },
 };
 
@@ -52,6 +52,7 @@ impl Unusable {
 
 /// What is compiled so far.
 struct Compiler<'a> {
+    gateway: &'a GatewaySpec,
     gathered: &'a Gathered,
     claims: HashMap<&'a str, Claim<'a>>,
     backends: BTreeMap<String, String>,
@@ -70,6 +71,7 @@ struct Claim<'a> {
 pub fn compile(valid: &Valid<'_>, gathered: &Gathered) -> (Option<EdgeConfigSpec>, Problems) {
     let spec = &valid.gateway.spec;
     let mut compiler = Compiler {
+        gateway: spec,
         gathered,
         claims: claims(&gathered.plans),
         backends: BTreeMap::new(),
@@ -153,13 +155,16 @@ impl<'a> Compiler<'a> {
             Some(backend) => self.own_backend(route, backend)?,
         };
         let claim = self.claims.get(route.name.as_str()).copied();
-        let plan_uid = claim.and_then(|c| c.plan.uid()).unwrap_or_default();
         let target = claim.and_then(|claim| self.target(route, claim));
         let rewrite = claim.filter(|_| target.is_some()).and_then(|c| c.route.target.rewrite.clone());
-        let salt = claim.filter(|_| target.is_some()).map(|claim| claim.plan.salt(claim.route));
+        let salt = claim.filter(|_| target.is_some()).map(|claim| claim.plan.salt(claim.route, self.gateway));
         let fallback = claim.filter(|_| target.is_some()).and_then(|claim| self.fallback(route, claim));
+        let id = match claim {
+            Some(claim) => claim.plan.route_id(claim.route, &route.matches),
+            None => ids::route_id(&route.name, &route.matches, None),
+        };
         Some(EdgeRoute {
-            id: ids::route_id(&route.name, &route.matches, claim.map(|c| (&*plan_uid, &c.route.target))),
+            id,
             name: route.name.clone(),
             hosts: route.matches.hosts.clone(),
             path_prefix: path.to_owned(),
