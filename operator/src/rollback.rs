@@ -48,10 +48,11 @@ impl Rollback {
             while answers.try_join_next().is_some() {}
             // Each on its own: one gateway whose write is slow does not hold up another's.
             if alarm.armed.safe_ready {
-                let (killer, alarm) = (this.killer.clone(), alarm.clone());
-                answers.spawn(async move {
-                    killer.kill(&alarm.gateway, &alarm.route_id, alarm.armed.attempt).await;
-                });
+                for (route, attempt) in alarm.routes() {
+                    let (killer, gateway, route) =
+                        (this.killer.clone(), alarm.gateway.clone(), route.to_owned());
+                    answers.spawn(async move { killer.kill(&gateway, &route, attempt).await });
+                }
             }
             let (this, told) = (this.clone(), told.clone());
             answers.spawn(async move {
@@ -94,13 +95,11 @@ impl Rollback {
 
     /// Latches the route, and in the same write those that share its fate.
     async fn latch(&self, alarm: &Alarm) -> Result<Option<i64>, weights::Error> {
-        let own = (alarm.route_id.as_str(), alarm.armed.attempt);
-        let group = alarm.armed.group.iter().map(|(id, attempt)| (id.as_str(), *attempt));
-        let all: Vec<_> = std::iter::once(own).chain(group).collect();
+        let all: Vec<_> = alarm.routes().collect();
         match self.latch_all(&alarm.gateway, &all).await {
             // One of the others is at another attempt by now: that must not keep this one where it is.
             Err(weights::Error::Overtaken { .. }) if all.len() > 1 => {
-                self.latch_all(&alarm.gateway, &[own]).await
+                self.latch_all(&alarm.gateway, &all[..1]).await
             }
             done => done,
         }

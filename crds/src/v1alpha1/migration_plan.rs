@@ -1,6 +1,6 @@
 //! `MigrationPlan`: moves routes of a Gateway to services, step by step, and back by itself.
 
-use super::{BackendRef, DURATION, Method};
+use super::{BackendRef, DURATION, GatewaySpec, Method, RouteMatch};
 use crate::ids;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use kube::core::Duration;
@@ -150,21 +150,28 @@ impl MigrationPlanSpec {
 }
 
 impl MigrationPlan {
-    /// Salt of a route: that of its group, at the highest epoch that any route of it has.
-    pub fn salt(&self, route: &PlanRoute) -> String {
-        let epoch = |name: &str| {
-            let routes = self.status.as_ref().map_or(&[][..], |status| &status.routes);
-            routes.iter().find(|r| r.name == name).map_or(0, |r| r.epoch)
+    /// Identity at the edge of a route that moves as `route` says. In another group it is another route, which begins at 0:
+    /// its salt would change under those who are on the service.
+    pub fn route_id(&self, route: &PlanRoute, matches: &RouteMatch) -> String {
+        let uid = self.metadata.uid.as_deref().unwrap_or_default();
+        let mover = route.group.as_ref().map_or_else(|| uid.to_owned(), |group| format!("{uid}/{group}"));
+        ids::route_id(&route.name, matches, Some((&mover, &route.target)))
+    }
+
+    /// Salt of a route: that of its group, at the highest epoch that any route of it has. What status says of a route as
+    /// it was before an edit does not count.
+    pub fn salt(&self, route: &PlanRoute, gateway: &GatewaySpec) -> String {
+        let epoch = |route: &PlanRoute| {
+            let matches = &gateway.routes.iter().find(|r| r.name == route.name)?.matches;
+            let id = self.route_id(route, matches);
+            let status = self.status.as_ref()?.routes.iter().find(|r| r.name == route.name && r.id == id)?;
+            Some(status.epoch)
         };
-        let fellows = self.spec.fellows(route).map(|fellow| epoch(&fellow.name));
-        let epoch = fellows.fold(epoch(&route.name), i64::max);
+        let epoch = std::iter::once(route).chain(self.spec.fellows(route)).filter_map(epoch).max();
         // No route can have this name.
         let group = route.group.as_ref().map(|group| format!("group:{group}"));
-        ids::salt(
-            self.metadata.uid.as_deref().unwrap_or_default(),
-            group.as_ref().unwrap_or(&route.name),
-            epoch,
-        )
+        let uid = self.metadata.uid.as_deref().unwrap_or_default();
+        ids::salt(uid, group.as_ref().unwrap_or(&route.name), epoch.unwrap_or(0))
     }
 }
 
@@ -456,18 +463,37 @@ pub struct Transition {
 mod tests {
     use super::*;
 
+    fn gateway() -> GatewaySpec {
+        let routes = ["a", "b", "c", "d", "g"]
+            .map(|name| serde_json::json!({"name": name, "match": {"pathPrefix": format!("/{name}")}}));
+        serde_json::from_value(serde_json::json!({"defaultBackend": {"name": "m"}, "routes": routes}))
+            .unwrap()
+    }
+
+    /// A plan whose status has these epochs, of routes as they are now.
     fn plan(routes: serde_json::Value, epochs: &[(&str, i64)]) -> MigrationPlan {
-        let status = epochs.iter().map(|(name, epoch)| serde_json::json!({"name": name, "epoch": epoch}));
-        serde_json::from_value(serde_json::json!({
+        let mut plan: MigrationPlan = serde_json::from_value(serde_json::json!({
             "apiVersion": "fleet.stomaton.com/v1alpha1", "kind": "MigrationPlan",
             "metadata": {"name": "p", "uid": "u"},
             "spec": {
                 "gatewayRef": {"name": "edge"}, "routes": routes,
                 "profiles": [{"name": "p", "ramp": [{"permille": 1000}]}],
             },
-            "status": {"routes": status.collect::<Vec<_>>()},
         }))
-        .unwrap()
+        .unwrap();
+        let status = |(name, epoch): &(&str, i64)| {
+            let route = plan.spec.routes.iter().find(|r| r.name == *name).unwrap();
+            let matches = gateway().routes.iter().find(|r| r.name == *name).unwrap().matches.clone();
+            RouteStatus {
+                name: (*name).into(),
+                id: plan.route_id(route, &matches),
+                epoch: *epoch,
+                ..RouteStatus::default()
+            }
+        };
+        let routes = epochs.iter().map(status).collect();
+        plan.status = Some(MigrationPlanStatus { routes, ..MigrationPlanStatus::default() });
+        plan
     }
 
     fn route(name: &str, group: Option<&str>) -> serde_json::Value {
@@ -485,7 +511,7 @@ mod tests {
         ]);
         let salts = |epochs: &[(&str, i64)]| {
             let plan = plan(routes.clone(), epochs);
-            plan.spec.routes.iter().map(|route| plan.salt(route)).collect::<Vec<_>>()
+            plan.spec.routes.iter().map(|route| plan.salt(route, &gateway())).collect::<Vec<_>>()
         };
         let before = salts(&[]);
         assert_eq!(before[0], before[1]);
@@ -497,6 +523,22 @@ mod tests {
         assert_eq!((&after[0], &after[2..]), (&after[1], &before[2..]));
         assert_ne!(after[0], before[0]);
         assert_eq!(salts(&[("a", 1), ("b", 1)]), after);
+    }
+
+    #[test]
+    fn who_joins_a_group_begins_anew_and_changes_nothing_for_the_others() {
+        let routes = |group| serde_json::json!([route("a", Some("g")), route("b", group)]);
+        let alone = plan(routes(None), &[("a", 1), ("b", 7)]);
+        let mut joined = alone.clone();
+        joined.spec.routes[1].group = Some("g".into());
+        let gateway = gateway();
+        let matches = &gateway.routes[1].matches;
+        let id = |plan: &MigrationPlan| plan.route_id(&plan.spec.routes[1], matches);
+        assert_ne!(id(&alone), id(&joined));
+        let salt = |plan: &MigrationPlan, at: usize| plan.salt(&plan.spec.routes[at], &gateway);
+        assert_eq!(salt(&joined, 0), salt(&alone, 0));
+        assert_eq!(salt(&joined, 1), salt(&alone, 0));
+        assert_eq!(id(&alone), ids::route_id("b", matches, Some(("u", &alone.spec.routes[1].target))));
     }
 
     #[test]

@@ -13,10 +13,10 @@ pub use edge_config::{
 pub use edge_weights::{EdgeWeights, EdgeWeightsSpec, RouteWeights};
 pub use gateway::{
     AccessLog, AddressFrom, Audience, Auth, Certificate, CertificateStatus, Cohort, Cors, Diagnostics,
-    DroppedRoute, EdgeScaling, Engine, ExternalTrafficPolicy, FrameOptions, Gateway, GatewayService, GatewaySpec,
-    GatewayStatus, HeaderMatch, Jwt, LimitClass, LimitMode, LimitsStatus, Maintenance, Method, OnOutage,
-    PodStatus, Rate, RateLimits, ReferrerPolicy, Route, RouteAuth, RouteLimit, RouteMatch, SecurityHeaders,
-    ServiceType, Timeouts, Tls, TlsVersion, TotalShare, TrustedProxies,
+    DroppedRoute, EdgeScaling, Engine, ExternalTrafficPolicy, FrameOptions, Gateway, GatewayService,
+    GatewaySpec, GatewayStatus, HeaderMatch, Jwt, LimitClass, LimitMode, LimitsStatus, Maintenance, Method,
+    OnOutage, PodStatus, Rate, RateLimits, ReferrerPolicy, Route, RouteAuth, RouteLimit, RouteMatch,
+    SecurityHeaders, ServiceType, Timeouts, Tls, TlsVersion, TotalShare, TrustedProxies,
 };
 pub use migration_plan::{
     Evidence, Fallback, GatewayRef, Guard, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus, Phase,

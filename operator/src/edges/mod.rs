@@ -137,6 +137,14 @@ pub struct Alarm {
     pub breach: Breach,
 }
 
+impl Alarm {
+    /// What has to be taken back, by identity and attempt: the route first, then those that share its fate.
+    pub fn routes(&self) -> impl Iterator<Item = (&str, i32)> {
+        let own = (self.route_id.as_str(), self.armed.attempt);
+        std::iter::once(own).chain(self.armed.group.iter().map(|(id, attempt)| (id.as_str(), *attempt)))
+    }
+}
+
 /// The shared picture of all edges.
 pub struct Edges {
     inner: Mutex<HashMap<Key, Edge>>,

@@ -38,7 +38,7 @@ use std::{
     time::{Duration, Instant},
 };
 use stomaton_crds::{
-    edge_state::{Applied, CertificateState, Counts, EdgeState, Latch, Sides, Why},
+    edge_state::{CertificateState, Counts, EdgeState, Latch, Sides, Why},
     keys::EDGE_STATE_PORT,
     kill,
     v1alpha1::{EdgeConfig, EdgeWeights, MigrationPlan, RouteStatus, StomatonService},

@@ -14,7 +14,6 @@ use kube::{
 use std::{collections::BTreeSet, sync::Arc};
 use stomaton_crds::{
     edge_state::Sides,
-    ids,
     v1alpha1::{
         EdgeConfig, EdgeRoute, EdgeWeights, Gateway, MigrationPlan, PlanRoute, RouteStatus, RouteWeights,
     },
@@ -151,17 +150,16 @@ fn behind(id: Option<&str>, status: Option<&RouteStatus>, observed: &Observed) -
 
 impl Around<'_> {
     fn facts(&self, route: &PlanRoute, observed: &Observed) -> RouteFacts {
-        let uid = self.plan.uid().unwrap_or_default();
         let gateway = observed.gateway();
         let entry = gateway.and_then(|g| g.spec.routes.iter().find(|r| r.name == route.name));
-        let id = entry.map(|r| ids::route_id(&r.name, &r.matches, Some((&uid, &route.target))));
+        let id = entry.map(|r| self.plan.route_id(route, &r.matches));
         let safe = gateway.map(|g| entry.and_then(|r| r.backend.as_ref()).unwrap_or(&g.spec.default_backend));
         let status = self.status(&route.name, id.as_deref());
-        let salt = self.plan.salt(route);
+        let salt = gateway.map(|g| self.plan.salt(route, &g.spec));
         let compiled = id.as_ref().and_then(|id| self.config?.spec.routes.iter().find(|r| r.id == *id));
         RouteFacts {
             problem: self.problem(route, observed, id.is_some(), compiled),
-            structured: compiled.is_some_and(|r| r.target.is_some() && r.salt.as_ref() == Some(&salt))
+            structured: compiled.is_some_and(|r| r.target.is_some() && r.salt == salt)
                 && observed.view.config_acknowledged() >= self.config.map(|c| c.spec.revision),
             entry: id.as_ref().and_then(|id| observed.weights.as_ref()?.spec.routes.get(id).cloned()),
             target_ready: self.ready(&route.target.name),

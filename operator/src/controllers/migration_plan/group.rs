@@ -81,6 +81,12 @@ impl<'a, 'r> Fellows<'a, 'r> {
         })
     }
 
+    /// The highest epoch of those that were not edited.
+    pub fn epoch(&self) -> i64 {
+        let present = self.routes.iter().filter(|(route, status)| route.id.as_ref() == Some(&status.id));
+        present.map(|(_, status)| status.epoch).max().unwrap_or(0)
+    }
+
     fn first(&self, what: impl Fn(&Route<'_>, &RouteStatus) -> Option<String>) -> Option<String> {
         self.routes.iter().find_map(|(route, status)| {
             Some(format!("route {} of its group: {}", route.name, what(route, status)?))

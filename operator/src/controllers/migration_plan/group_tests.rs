@@ -61,6 +61,7 @@ impl World {
                 safe_ready: true,
                 counted: Sides { service: Counts { requests, ..Counts::default() }, ..Sides::default() },
                 breach: None,
+                behind: Vec::new(),
             };
             change(&mut route);
             route
@@ -104,7 +105,14 @@ fn breach_of(name: &str) -> impl Fn(&mut Route<'_>) {
     move |route| {
         if route.name == name {
             let at = at(0);
-            let breach = Breach { guard: "bad-answers".into(), bad: 5, requests: 9, over_ms: 120, at };
+            let breach = Breach {
+                guard: "bad-answers".into(),
+                bad: 5,
+                requests: 9,
+                over_ms: 120,
+                at,
+                reported_by: None,
+            };
             route.breach = Some((1, breach));
         }
     }

@@ -243,9 +243,10 @@ impl Pass<'_, '_> {
         };
         if status.id != id {
             // Edited in flight: a new route, which begins at the beginning. The old weight cannot reach it.
-            // The salt stays: that of its group must not change under the others.
-            status = RouteStatus { epoch: status.epoch, ..fresh(self.route) };
+            status = fresh(self.route);
         }
+        // The salt is that of the highest epoch of the group; it must not change when the route that has it leaves.
+        status.epoch = status.epoch.max(self.fellows.epoch());
         self.adopt(&mut status);
         status.waits_for.clear();
         match status.phase {

@@ -4,7 +4,7 @@
 use crate::{api, args::ServiceAccounts, context::Context, optional::Served, watch::Guarded};
 use kube::{ResourceExt, api::ListParams};
 use stomaton_crds::{
-    ids, keys,
+    keys,
     v1alpha1::{
         BackendRef, EdgeWeights, Gateway, MigrationPlan, Phase, PlanRoute, Role, Route, StomatonService,
     },
@@ -129,8 +129,7 @@ fn moved(
 }
 
 fn told(plan: &MigrationPlan, planned: &PlanRoute, route: &Route, weights: Option<&EdgeWeights>) -> bool {
-    let uid = plan.uid().unwrap_or_default();
-    let id = ids::route_id(&route.name, &route.matches, Some((&uid, &planned.target)));
+    let id = plan.route_id(planned, &route.matches);
     let entry = weights.and_then(|w| w.spec.routes.get(&id));
     entry.is_some_and(|entry| entry.permille.keys().any(|audience| entry.effective(audience) > 0))
 }
@@ -231,8 +230,7 @@ mod tests {
         assert!(of(plan(json!({})), &[]).is_empty());
 
         let planned = plan(json!({}));
-        let target = &planned.spec.routes[0].target;
-        let id = ids::route_id("content", &gateways[0].spec.routes[0].matches, Some(("p", target)));
+        let id = planned.route_id(&planned.spec.routes[0], &gateways[0].spec.routes[0].matches);
         let weights = |latched: bool| -> EdgeWeights {
             serde_json::from_value(json!({
                 "apiVersion": "fleet.stomaton.com/v1alpha1", "kind": "EdgeWeights", "metadata": {"name": "edge"},

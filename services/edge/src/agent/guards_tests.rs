@@ -2,7 +2,6 @@
 
 use super::*;
 use proptest::prelude::*;
-use stomaton_crds::edge_state::Counts;
 
 const ROUTE: &str = "00000000000000aa";
 /// A second.
@@ -42,8 +41,8 @@ impl Edge {
     fn after(&mut self, micros: i64, service: (u64, u64), monolith: u64) -> Vec<Finding> {
         self.now += micros;
         let sides = self.counters.get_mut("public").unwrap();
-        sides.service =
-            Counts { requests: sides.service.requests + service.0, bad: sides.service.bad + service.1 };
+        sides.service.requests += service.0;
+        sides.service.bad += service.1;
         sides.monolith.requests += monolith;
         self.look()
     }

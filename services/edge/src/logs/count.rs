@@ -19,6 +19,7 @@ struct Line<'a> {
     /// Statuses of the backend, one for each attempt.
     u: &'a str,
     /// Seconds that the request took.
+    #[serde(default)]
     t: &'a str,
     /// Seconds until the head of the backend's answer was there, one for each attempt.
     #[serde(default)]

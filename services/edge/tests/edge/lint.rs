@@ -42,6 +42,7 @@ fn write(fixtures: Vec<Fixture>, dir: &Path, version: Version) -> Vec<PathBuf> {
         http_address: "127.0.0.1:18080".parse().unwrap(),
         https_address: "127.0.0.1:18443".parse().unwrap(),
         tls_dir: dir.join("tls"),
+        token_tables_dir: dir.join("tokens"),
         probe_socket: dir.join("probe.sock"),
         weights_dir: dir.join("weights"),
         log_dir: dir.to_owned(),

@@ -18,7 +18,7 @@ use stomaton_crds::{
     ids,
     v1alpha1::{
         BackendRef, DroppedRoute, EdgeAuth, EdgeConfigSpec, EdgeFallback, EdgeGuard, EdgeHandling, EdgeRoute,
-        Guard, Jwt, MigrationPlan, PlanRoute, Route,
+        GatewaySpec, Guard, Jwt, MigrationPlan, PlanRoute, Route,
     },
 };
 
@@ -52,6 +52,7 @@ impl Unusable {
 
 /// What is compiled so far.
 struct Compiler<'a> {
+    gateway: &'a GatewaySpec,
     gathered: &'a Gathered,
     claims: HashMap<&'a str, Claim<'a>>,
     backends: BTreeMap<String, String>,
@@ -65,11 +66,13 @@ struct Claim<'a> {
     route: &'a PlanRoute,
 }
 
-/// The structure of the edge, of whose limits each of `pods` has its share, its revision left at 0, and what of the spec it leaves out. No structure while the
-/// default backend was never there: an edge that answers nothing must not say that it is ready.
+/// The structure of the edge, of whose limits each of `pods` has its share, its revision left at 0, and what of the spec
+/// it leaves out. No structure while the default backend was never there: an edge that answers nothing must not say that
+/// it is ready.
 pub fn compile(valid: &Valid<'_>, gathered: &Gathered, pods: i32) -> (Option<EdgeConfigSpec>, Problems) {
     let spec = &valid.gateway.spec;
     let mut compiler = Compiler {
+        gateway: spec,
         gathered,
         claims: claims(&gathered.plans),
         backends: BTreeMap::new(),
@@ -151,14 +154,17 @@ impl<'a> Compiler<'a> {
             Some(backend) => self.own_backend(route, backend)?,
         };
         let claim = self.claims.get(route.name.as_str()).copied();
-        let plan_uid = claim.and_then(|c| c.plan.uid()).unwrap_or_default();
         let target = claim.and_then(|claim| self.target(route, claim));
         let rewrite = claim.filter(|_| target.is_some()).and_then(|c| c.route.target.rewrite.clone());
-        let salt = claim.filter(|_| target.is_some()).map(|claim| claim.plan.salt(claim.route));
+        let salt = claim.filter(|_| target.is_some()).map(|claim| claim.plan.salt(claim.route, self.gateway));
         let guards = claim.filter(|_| target.is_some()).map_or(&[][..], |c| &c.plan.spec.guards);
         let fallback = claim.filter(|_| target.is_some()).and_then(|claim| self.fallback(route, claim));
+        let id = match claim {
+            Some(claim) => claim.plan.route_id(claim.route, &route.matches),
+            None => ids::route_id(&route.name, &route.matches, None),
+        };
         Some(EdgeRoute {
-            id: ids::route_id(&route.name, &route.matches, claim.map(|c| (&*plan_uid, &c.route.target))),
+            id,
             name: route.name.clone(),
             hosts: route.matches.hosts.clone(),
             path_prefix: path.to_owned(),

@@ -180,7 +180,13 @@ fn a_plan_gives_a_route_its_target_its_identity_and_its_salt() {
     assert_eq!(route(&config, "a").id, id);
     assert_eq!(route(&config, "a").salt, Some(ids::salt("uid-shop", "a", 0)));
 
-    plan.status = Some(serde_json::from_value(json!({"routes": [{"name": "a", "epoch": 3}]})).unwrap());
+    let status = |id: &str| {
+        Some(serde_json::from_value(json!({"routes": [{"name": "a", "id": id, "epoch": 3}]})).unwrap())
+    };
+    plan.status = status("of-another-target");
+    let (config, _) = compiled(&gateway, &gathered(services(), vec![plan.clone()]));
+    assert_eq!(route(&config, "a").salt, Some(ids::salt("uid-shop", "a", 0)));
+    plan.status = status(&id);
     let (config, _) = compiled(&gateway, &gathered(services(), vec![plan]));
     assert_eq!(route(&config, "a").salt, Some(ids::salt("uid-shop", "a", 3)));
     assert_eq!(route(&config, "a").id, id, "an epoch is no new route");

@@ -95,7 +95,7 @@ pub(super) fn health() -> Node {
 /// The answer to everything while there is maintenance. No route answers, so nothing is counted against one.
 fn closed(seconds: i32, common: &[Node]) -> Result<Node, DataError> {
     // What the log and the headers say of routes must be set somewhere, or NGINX does not know it.
-    let mut body = sides(Text::default(), None)?;
+    let mut body = sides(Text::default());
     body.extend_from_slice(common);
     body.extend([
         answers::add("Retry-After", Text::number(seconds)),
