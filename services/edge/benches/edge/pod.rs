@@ -126,6 +126,8 @@ fn supervise(dir: &Path, nginx: &Path) -> Result<Child, Fault> {
         .arg(dir.join("log/edge"))
         .arg("--config")
         .arg(dir.join("run/nginx/current/nginx.conf"))
+        .arg("--token-tables-dir")
+        .arg(dir.join("tmp/tokens"))
         .arg("--nginx")
         .arg(nginx)
         .args(["--", "-e", "stderr", "-p"])
@@ -154,6 +156,8 @@ fn agent(
         .arg(dir.join("ctl/probe.sock"))
         .arg("--log-dir")
         .arg(dir.join("log/edge"))
+        .arg("--token-tables-dir")
+        .arg(dir.join("tmp/tokens"))
         .env("KUBECONFIG", kubeconfig)
         .env("RUST_LOG", "error")
         .spawn()?;
