@@ -54,6 +54,10 @@ pub(super) struct Finding {
     pub(super) counted: Stretch,
 }
 
+fn all_bad(Answers { requests, bad, .. }: Answers) -> bool {
+    requests > 0 && bad == requests
+}
+
 /// What is remembered of routes that are armed.
 #[derive(Debug, Default)]
 pub(super) struct Guards(BTreeMap<String, Watched>);
@@ -118,8 +122,10 @@ impl Watched {
         if came.answers.requests == 0 && came.expected_milli == 0 {
             return;
         }
+        // Bad answers in turn are told from the good ones before them, however soon they came.
+        let turned = |last: &Came| all_bad(came.answers) && !all_bad(last.answers);
         match self.recent.back_mut() {
-            Some(last) if now - last.answers.at < GRAIN => {
+            Some(last) if now - last.answers.at < GRAIN && !turned(last) => {
                 last.answers.requests += came.answers.requests;
                 last.answers.bad += came.answers.bad;
                 last.expected_milli += came.expected_milli;

@@ -86,6 +86,15 @@ fn a_service_that_only_fails_is_suspected_before_it_is_many_answers() {
 }
 
 #[test]
+fn bad_answers_in_turn_are_so_however_soon_they_follow_a_good_one() {
+    let mut edge = Edge::new(1000);
+    assert_eq!(edge.after(S, (1, 0), 0), []);
+    assert_eq!(edge.after(1, (1, 1), 0), []);
+    assert_eq!(whys(&edge.after(1, (1, 1), 0)), [Why::NoEndpoints]);
+    assert_eq!(edge.after(1, (1, 0), 0), []);
+}
+
+#[test]
 fn a_service_that_hangs_is_suspected() {
     for permille in [100, 500, 1000] {
         let mut edge = Edge::new(permille);
