@@ -190,11 +190,13 @@ async fn exercise(world: &mut World) {
     disturb::<RoleBinding>(world, "edge-edge").await;
 
     // The same transition twice is one Event, counted.
+    let api = world.api::<Gateway>();
+    let own = json!(api.get("edge").await.unwrap().spec.routes);
     for path in ["/a", "/b"] {
         gateway_is(world, "AsSpecified").await;
         world.agents[0].freeze(true);
-        let routes = json!([{"name": "more", "match": {"pathPrefix": path}}]);
-        let api = world.api::<Gateway>();
+        let mut routes = own.clone();
+        routes.as_array_mut().unwrap().push(json!({"name": "more", "match": {"pathPrefix": path}}));
         let patch = Patch::Merge(json!({"spec": {"routes": routes}}));
         api.patch("edge", &PatchParams::default(), &patch).await.unwrap();
         gateway_is(world, "WaitingForEdge").await;
