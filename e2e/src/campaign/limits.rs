@@ -4,11 +4,14 @@
 use crate::harness::{
     Error,
     evidence::Evidence,
-    fleet::{Fleet, now_micros},
+    fleet::{EDGE, Fleet, now_micros},
     traffic::{Mix, Traffic},
+    wait,
+    wait::Seen,
 };
 use serde_json::{Value, json};
-use stomaton_crds::v1alpha1::MigrationPlanStatus;
+use std::time::Duration;
+use stomaton_crds::v1alpha1::{Gateway, MigrationPlanStatus};
 
 /// Requests a second that a client may send, or all clients together.
 const ALLOWED: u32 = 40;
@@ -19,6 +22,8 @@ const TOO_MUCH: u32 = 3;
 /// How long accepted requests are counted, and how long they are not before that: the burst.
 const SECONDS: u32 = 6;
 const FIRST: u32 = 2;
+/// A pod that goes is counted for 30 s more.
+const SHARED_WITHIN: Duration = Duration::from_secs(90);
 
 /// Accepted over allowed, for each of so many clients: pods with an address each.
 pub async fn of_client(fleet: &Fleet<'_>, pods: i32, clients: u32) -> Result<f64, Error> {
@@ -33,6 +38,7 @@ pub async fn of_total(fleet: &Fleet<'_>, pods: i32) -> Result<f64, Error> {
     let total = json!({"requestsPerSecond": ALLOWED, "burst": BURST});
     let limit = json!({"rateLimit": {"class": "Unlimited", "total": total}});
     allow(fleet, pods, json!({"mode": "Enforce"}), limit).await?;
+    is_shared(fleet, pods).await?;
     let clients = pods.unsigned_abs().max(2);
     let traffic = Traffic::start(fleet, mix(clients)).await?;
     Ok(accepted(traffic, clients).await? / f64::from(ALLOWED))
@@ -45,6 +51,19 @@ async fn allow(fleet: &Fleet<'_>, pods: i32, limits: Value, of_route: Value) -> 
         route.extend(more.clone());
     }
     fleet.change_edge(json!({"replicas": pods, "rateLimits": limits, "routes": [route]})).await
+}
+
+/// Waits until the limit is shared by so many pods: by fewer than before it is only when they have been fewer for a while.
+async fn is_shared(fleet: &Fleet<'_>, pods: i32) -> Result<(), Error> {
+    let gateways = fleet.namespace.api::<Gateway>();
+    let what = format!("the limit to be shared by {pods}");
+    wait::object(&gateways, EDGE, &what, SHARED_WITHIN, |gateway| {
+        let limits = gateway.and_then(|gateway| gateway.status.as_ref()?.limits.as_ref());
+        let seen = limits.map_or(0, |limits| limits.shared_by);
+        Seen::when(seen == pods, || format!("it is shared by {seen}"))
+    })
+    .await?;
+    fleet.edge_is_ready().await
 }
 
 fn mix(clients: u32) -> Mix {
