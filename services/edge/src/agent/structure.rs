@@ -161,8 +161,9 @@ impl Structure {
 
         let before = fs::read_link(&current).ok();
         files::replace_link(&current, &name)?;
-        // Asked again: one that was not running then has met the new configuration or is about to.
-        if self.supervisor.ask(Verb::Status).await?.running {
+        // Asked again: one that was not running may have met the configuration before. Where there was none before, it
+        // has met this one or is about to.
+        if before.is_some() && self.supervisor.ask(Verb::Status).await?.running {
             sleep_until(self.not_before).await;
             self.not_before = Instant::now() + SPACING;
             let reloaded = self.supervisor.ask(Verb::Reload).await;
