@@ -1,8 +1,10 @@
 //! Identities that must never come to mean something else. Pure.
 
-use crate::v1alpha1::{BackendRef, RouteMatch};
+use crate::{
+    hex::hex,
+    v1alpha1::{BackendRef, RouteMatch},
+};
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
 
 /// Identity of a route as the edge knows it: a hash of its name, match, plan and target, 16 hex digits.
 ///
@@ -54,11 +56,7 @@ fn digest(parts: &[String]) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }
-    hash.finalize().iter().take(8).fold(String::with_capacity(16), |mut out, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    hex(&hash.finalize()[..8])
 }
 
 #[cfg(test)]

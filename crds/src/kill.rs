@@ -4,10 +4,11 @@
 //! Gateway, the route and the attempt that it takes back, so one that is sent again, or to another edge, does nothing:
 //! the attempt is over, or latched already. Nothing that can be said here lifts a latch.
 
+use crate::hex::hex;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
-use std::fmt::{self, Write};
+use std::fmt;
 
 /// Where an agent takes it, by POST.
 pub const PATH: &str = "/v1/kill";
@@ -95,14 +96,6 @@ impl Key {
         mac.update(body);
         mac
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

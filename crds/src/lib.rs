@@ -6,12 +6,14 @@
 //! - [`edge_state`]: what an edge pod reports about itself
 //! - [`guard`]: when a guard trips
 //! - [`kill`]: how an edge pod is told to take a route back
+//! - [`hex`]: bytes as text
 //! - [`keys`]: every label, annotation and field manager
 //! - [`ids`]: identities that must never be reused for something else
 
 pub mod conditions;
 pub mod edge_state;
 pub mod guard;
+pub mod hex;
 pub mod ids;
 pub mod keys;
 pub mod kill;

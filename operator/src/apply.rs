@@ -18,17 +18,17 @@ pub use data::apply_data;
 pub use prune::{Kind, Record, prune};
 pub use settled::Settled;
 
-use crate::{api, context::Context, hex::hex, metrics::Verb};
-use k8s_openapi::NamespaceResourceScope;
+use crate::{api, context::Context, metrics::Verb};
+use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
     Resource, ResourceExt,
-    api::{Patch, PatchParams},
+    api::{ObjectMeta, Patch, PatchParams},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::fmt::Debug;
-use stomaton_crds::{conditions::Reason, keys};
+use stomaton_crds::{conditions::Reason, hex::hex, keys};
 
 /// Why a child is not as it should be.
 #[derive(Debug, thiserror::Error)]
@@ -186,12 +186,16 @@ pub fn ours<K: Resource<DynamicType = ()>>(wanted: &K, live: &K) -> Result<(), E
     }
 }
 
+/// Pure: who controls an object, if anybody does.
+pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
+    meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
+}
+
 /// Pure: what `live` is to the owner that wants `wanted`.
 fn standing<K: Resource<DynamicType = ()>>(wanted: &K, live: Option<&K>) -> Standing {
     let Some(live) = live else { return Standing::Absent };
-    let controller = |o: &K| o.owner_references().iter().find(|r| r.controller == Some(true)).cloned();
     let leaving = live.meta().deletion_timestamp.is_some();
-    match (controller(wanted), controller(live)) {
+    match (controller_of(wanted.meta()), controller_of(live.meta())) {
         (Some(ours), Some(theirs)) if ours.uid == theirs.uid => {
             if leaving {
                 Standing::Leaving

@@ -27,7 +27,6 @@ pub mod context;
 pub mod controllers;
 pub mod edges;
 pub mod foreign;
-mod hex;
 pub mod http;
 pub mod leader;
 pub mod metrics;

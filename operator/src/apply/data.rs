@@ -1,7 +1,7 @@
 //! Claims of data that may stay when its service goes. Such a claim has no owner, so it is known by its label and an
 //! annotation instead. I/O, as [`super::apply`].
 
-use super::{Error, Standing, apply_when, standing};
+use super::{Error, Standing, apply_when, controller_of, standing};
 use crate::context::Context;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
@@ -24,13 +24,10 @@ fn data_standing(wanted: &PersistentVolumeClaim, live: Option<&PersistentVolumeC
         let label = claim.labels().get(keys::SERVICE).cloned();
         label.zip(claim.annotations().get(keys::DATA_OF).cloned())
     };
-    let uid = |claim: &PersistentVolumeClaim| {
-        claim.owner_references().iter().find(|r| r.controller == Some(true)).map(|r| r.uid.clone())
-    };
     let same_mark = mark(found).is_some() && mark(found) == mark(wanted);
-    match (uid(wanted), uid(found)) {
+    match (controller_of(&wanted.metadata), controller_of(&found.metadata)) {
         // Both have an owner, so the owners decide.
-        (Some(ours), Some(theirs)) if ours != theirs => standing(wanted, live),
+        (Some(ours), Some(theirs)) if ours.uid != theirs.uid => standing(wanted, live),
         _ if !same_mark => standing(wanted, live),
         _ if found.metadata.deletion_timestamp.is_some() => Standing::Leaving,
         _ => Standing::Ours,

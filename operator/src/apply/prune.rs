@@ -5,6 +5,7 @@
 //! For files, tokens, data and policies of a StomatonService: a record needs no watch of ConfigMaps and Secrets, which
 //! the operator may not have. Its other children are found in the caches of watches, see the controller's `kinds`.
 
+use super::controller_of;
 use crate::{api, context::Context, metrics::Verb};
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -129,7 +130,7 @@ where
     let Some(live) = api::read(|| format!("read {kind} {name}"), api.get_metadata_opt(name)).await? else {
         return Ok(());
     };
-    let ours = live.owner_references().iter().any(|o| o.controller == Some(true) && o.uid == owner.uid);
+    let ours = controller_of(&live.metadata).is_some_and(|o| o.uid == owner.uid);
     if !ours || live.metadata.deletion_timestamp.is_some() {
         return Ok(());
     }

@@ -75,7 +75,7 @@ pub async fn apply(
     children::apply(ctx, MANAGER, &binding).await?;
     children::apply(ctx, MANAGER, &service).await?;
     children::apply(ctx, MANAGER, &agents).await?;
-    let kills = share(ctx, kill_key).await?;
+    let kills = share(ctx, owner, kill_key).await?;
     let deployment = children::apply(ctx, MANAGER, &deployment).await?;
     // An autoscaler that is no longer wanted goes before the number of pods is taken back from it.
     prune(ctx, known, owner, &stay).await.map_err(children::Error::Api)?;
@@ -95,22 +95,18 @@ pub async fn apply(
 
 /// Keeps the key of kills in its Secret, and here. Gives whether there is one: where the operator may not write
 /// Secrets, the edge goes on without.
-async fn share(ctx: &Context, secret: Option<Secret>) -> Result<bool, Error> {
+async fn share(ctx: &Context, owner: &ObjectMeta, secret: Option<Secret>) -> Result<bool, Error> {
     let Some(secret) = secret else { return Ok(false) };
     let written = match children::apply(ctx, field_managers::GATEWAY, &secret).await {
         Err(children::Error::Api(error)) if error.is_forbidden() => return Ok(false),
         written => written?,
     };
-    let (name, namespace) = (owner(&written), written.namespace().unwrap_or_default());
+    let (name, namespace) = (owner.name.as_deref(), owner.namespace.as_deref());
+    let gateway = Key::new(name.unwrap_or_default()).within(namespace.unwrap_or_default());
     let key = kill::key_of(&written);
     let shared = key.is_some();
-    ctx.edges.share(&Key::new(&name).within(&namespace), key);
+    ctx.edges.share(&gateway, key);
     Ok(shared)
-}
-
-/// The Gateway of a child.
-fn owner(secret: &Secret) -> String {
-    secret.labels().get(keys::GATEWAY).cloned().unwrap_or_default()
 }
 
 /// Writes the structure if it is new: whole, and only on what it was compiled from. Somebody who was faster makes

@@ -3,6 +3,7 @@
 use super::{build::kill, names};
 use crate::{
     api,
+    apply::controller_of,
     context::Context,
     edges::{EdgeView, Key, ready::Lately},
     watch::Guarded,
@@ -66,10 +67,7 @@ async fn kill_key(ctx: &Context, gateway: &Gateway) -> Result<Option<KillKey>, a
         found => found?,
     };
     let is_ours = |secret: &Secret| {
-        secret
-            .owner_references()
-            .iter()
-            .any(|o| o.controller == Some(true) && Some(&o.uid) == gateway.meta().uid.as_ref())
+        controller_of(&secret.metadata).is_some_and(|o| Some(&o.uid) == gateway.meta().uid.as_ref())
     };
     let held = found.filter(is_ours).as_ref().and_then(kill::key_of);
     let mut random = [0; 32];

@@ -35,9 +35,7 @@ where
     let (kind, name) = (Other::kind(&()).into_owned(), wanted.name_any());
     let api = ctx.namespaced::<Other>(&wanted.namespace().unwrap_or_default());
     let read = api::read(|| format!("read {kind} {name}"), api.get_metadata_opt(&name)).await;
-    let owner = |o: &kube::core::ObjectMeta| {
-        o.owner_references.iter().flatten().find(|r| r.controller == Some(true)).map(|r| r.uid.clone())
-    };
+    let owner = |meta| children::controller_of(meta).map(|owner| &owner.uid);
     match read.map_err(Error::Gather)? {
         Some(other) if owner(&other.metadata) == owner(wanted.meta()) => {
             Err(children::Error::Leaving { kind, name }.into())

@@ -11,7 +11,6 @@ use crate::{
     api, apply as children,
     context::Context,
     controllers::{meta::Family, rollout, workload::children::Children},
-    hex::hex,
     metrics::Verb,
 };
 use k8s_openapi::{
@@ -27,6 +26,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use stomaton_crds::{
     conditions::{Reason, State, Summary},
+    hex::hex,
     keys::{self, field_managers},
     v1alpha1::{OnFailure, StomatonService, StomatonServiceStatus},
 };

@@ -12,10 +12,10 @@
 //! caller that is none any more is accepted for one more `overlap`: its pods may not be gone yet.
 
 use super::gather::neighbours::Key;
-use crate::hex::hex;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use stomaton_crds::hex::hex;
 
 /// Name of the Secret with the tokens that the service `name` accepts: a key for each caller, a token on each line.
 pub fn callers_name(name: &str) -> String {

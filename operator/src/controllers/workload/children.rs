@@ -4,8 +4,9 @@
 //! A cache may be late: what it does not show yet comes with an event, and with it the next pass. What it still shows
 //! and is gone costs one refused delete. Deletes name the UID that was seen.
 
-use crate::{api, context::Context, metrics::Verb, optional::Optional, watch};
+use crate::{api, apply::controller_of, context::Context, metrics::Verb, optional::Optional, watch};
 use futures::stream::BoxStream;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api, Resource, ResourceExt,
     api::{ApiResource, DeleteParams, DynamicObject, Preconditions, PropagationPolicy},
@@ -127,9 +128,8 @@ fn is_ours(child: &Child, owner: &ObjectMeta) -> bool {
 
 /// Whether `owner` controls `child`.
 pub fn owned(child: &Child, owner: &ObjectMeta) -> bool {
-    let uid = owner.uid.as_deref();
-    child.namespace() == owner.namespace
-        && child.owner_references().iter().any(|o| o.controller == Some(true) && Some(o.uid.as_str()) == uid)
+    let controls = |o: &OwnerReference| Some(&o.uid) == owner.uid.as_ref();
+    child.namespace() == owner.namespace && controller_of(&child.metadata).is_some_and(controls)
 }
 
 /// Deletes the children of `owner` that are not in `wanted`, by kind and name. Never its pods: those only go when

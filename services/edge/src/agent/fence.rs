@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
+use stomaton_crds::hex::hex;
 
 /// The highest revision that was ever seen of an object, and its content as a hash.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,12 +33,7 @@ impl Fence {
 }
 
 fn digest(object: &impl Serialize) -> Result<String, serde_json::Error> {
-    let hash = Sha256::digest(serde_json::to_vec(object)?);
-    Ok(hash.iter().fold(String::with_capacity(64), |mut out, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{byte:02x}");
-        out
-    }))
+    Ok(hex(&Sha256::digest(serde_json::to_vec(object)?)))
 }
 
 #[cfg(test)]

@@ -7,13 +7,13 @@ use crate::control::Certificate;
 use crate::lock;
 use crate::names::SecretId;
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use stomaton_crds::edge_state::CertificateFault;
+use stomaton_crds::hex::hex;
 
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
@@ -136,14 +136,6 @@ fn time(reader: BERReader<'_, '_>) -> ASN1Result<i64> {
         reader.read_utctime()?.datetime().unix_timestamp()
     } else {
         reader.read_generalized_time()?.datetime().unix_timestamp()
-    })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing into a String never fails.
-        let _ = write!(text, "{byte:02x}");
-        text
     })
 }
 

@@ -5,7 +5,6 @@
 
 use super::super::{Problems, gather::Gathered, validate::Valid};
 use super::handling::{auth, fallback, handling, limits, maintenance, tls};
-use crate::hex::hex;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
@@ -15,6 +14,7 @@ use std::{
 };
 use stomaton_crds::{
     conditions::{Reason, State, Summary},
+    hex::hex,
     ids,
     v1alpha1::{
         BackendRef, DroppedRoute, EdgeAuth, EdgeConfigSpec, EdgeFallback, EdgeGuard, EdgeHandling, EdgeRoute,

@@ -1,11 +1,8 @@
 //! What the pods of a service are given, as parts of the pod and as further children: variables, files, data. Pure.
 
-use crate::{
-    controllers::{
-        meta::Family,
-        stomaton_service::validate::{Deployed, wiring::Wiring},
-    },
-    hex::hex,
+use crate::controllers::{
+    meta::Family,
+    stomaton_service::validate::{Deployed, wiring::Wiring},
 };
 use k8s_openapi::{
     api::core::v1::{
@@ -18,6 +15,7 @@ use k8s_openapi::{
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use stomaton_crds::{
+    hex::hex,
     keys,
     v1alpha1::{Access, ConfigFile, DataVolume, EnvFrom, NamedPort, OnDelete, SecretEnv},
 };

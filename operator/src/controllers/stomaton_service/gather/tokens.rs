@@ -5,6 +5,7 @@
 use super::neighbours::{Key, Neighbours, edges, key};
 use crate::{
     api,
+    apply::controller_of,
     context::Context,
     controllers::stomaton_service::{
         Error,
@@ -129,8 +130,8 @@ async fn secret(
 }
 
 fn made_for(secret: &Secret, service: &str) -> bool {
-    let owner = secret.owner_references().iter().find(|owner| owner.controller == Some(true));
-    owner.is_some_and(|owner| owner.kind == "StomatonService" && owner.name == service)
+    controller_of(&secret.metadata)
+        .is_some_and(|owner| owner.kind == "StomatonService" && owner.name == service)
         && secret.metadata.deletion_timestamp.is_none()
 }
 

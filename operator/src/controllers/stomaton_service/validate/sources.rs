@@ -1,17 +1,15 @@
 //! Takes what a service needs of Secrets and ConfigMaps and what was found; gives hashes of what is used, the condition
 //! on it, and whether pods can be made. Pure.
 
-use crate::{
-    controllers::stomaton_service::gather::{
-        Gathered,
-        sources::{Kind, Source, Sources},
-    },
-    hex::hex,
+use crate::controllers::stomaton_service::gather::{
+    Gathered,
+    sources::{Kind, Source, Sources},
 };
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use stomaton_crds::{
     conditions::{Finding, Reason, State, Summary, Truth, Type},
+    hex::hex,
     keys,
     v1alpha1::StomatonServiceSpec,
 };

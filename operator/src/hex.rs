@@ -1,6 +1,0 @@
-//! Bytes as text: for hashes in names and annotations, and for tokens. Pure.
-
-/// Two digits for each byte.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
