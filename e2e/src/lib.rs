@@ -6,8 +6,10 @@
 //! - [`harness`]: what scenarios and the demo share: installation, namespaces, traffic, faults, evidence
 //! - [`campaign`]: what scenarios do in short and `make bench-edge` at length
 //! - [`demo`]: the main job, watched
+//! - [`bench`]: what benches share
 //! - [`report`]: figures as JSON and as a table
 
+pub mod bench;
 pub mod campaign;
 pub mod cluster;
 pub mod demo;

@@ -6,7 +6,7 @@
     reason = "helpers of tests may stop at a surprise, as tests may"
 )]
 
-use clap::Parser;
+use e2e::load::Args;
 use e2e::load::engine::Load;
 use e2e::load::record::Record;
 use e2e::load::summary::Summary;
@@ -21,17 +21,11 @@ use tokio::time::{sleep, timeout};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-#[derive(Parser)]
-struct Cli {
-    #[command(flatten)]
-    load: e2e::load::Args,
-}
-
 /// Runs a load with the options of the command line; gives its summary and records.
 async fn load(target: SocketAddr, options: &str) -> (Summary, Vec<Record>) {
     let target = format!("http://{target}");
-    let words = ["load", "--target", &target].into_iter().chain(options.split_whitespace());
-    let config = Cli::try_parse_from(words).unwrap().load.config().await.unwrap();
+    let words = ["--target", &target].into_iter().chain(options.split_whitespace());
+    let config = Args::of(words).unwrap().config().await.unwrap();
     let load = Load::start(config);
     timeout(Duration::from_secs(30), load.finished()).await.expect("the load ends by itself");
     let report = load.report();
@@ -350,7 +344,6 @@ async fn answers_are_recorded_with_what_the_edge_said() {
     })
     .await;
     let words = [
-        "load",
         "--host",
         "shop.example",
         "--path",
@@ -371,7 +364,7 @@ async fn answers_are_recorded_with_what_the_edge_said() {
     ];
     let target = format!("http://{target}");
     let words = words.into_iter().chain([target.as_str()]);
-    let config = Cli::try_parse_from(words).unwrap().load.config().await.unwrap();
+    let config = Args::of(words).unwrap().config().await.unwrap();
     let load = Load::start(config);
     load.finished().await;
     let report = load.report().summary;
@@ -406,10 +399,10 @@ async fn stop_lets_requests_in_flight_end() {
         }
     })
     .await;
-    let words = ["load", "--clients", "5", "--duration", "1h", "--target"];
+    let words = ["--clients", "5", "--duration", "1h", "--target"];
     let target = format!("http://{target}");
     let words = words.into_iter().chain([target.as_str()]);
-    let load = Load::start(Cli::try_parse_from(words).unwrap().load.config().await.unwrap());
+    let load = Load::start(Args::of(words).unwrap().config().await.unwrap());
     while seen.len() < 5 {
         sleep(Duration::from_millis(1)).await;
     }

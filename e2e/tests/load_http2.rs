@@ -6,7 +6,7 @@
     reason = "helpers of tests may stop at a surprise, as tests may"
 )]
 
-use clap::Parser;
+use e2e::load::Args;
 use e2e::load::engine::Load;
 use e2e::load::record::{Loss, Mode, Record};
 use e2e::load::summary::Summary;
@@ -25,16 +25,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-#[derive(Parser)]
-struct Cli {
-    #[command(flatten)]
-    load: e2e::load::Args,
-}
-
 async fn load(target: SocketAddr, options: &str) -> (Summary, Vec<Record>) {
     let target = format!("http://{target}");
-    let words = ["load", "--target", &target].into_iter().chain(options.split_whitespace());
-    let config = Cli::try_parse_from(words).unwrap().load.config().await.unwrap();
+    let words = ["--target", &target].into_iter().chain(options.split_whitespace());
+    let config = Args::of(words).unwrap().config().await.unwrap();
     let load = Load::start(config);
     timeout(Duration::from_secs(30), load.finished()).await.expect("the load ends by itself");
     (load.report().summary, load.records(0, usize::MAX))

@@ -6,8 +6,8 @@
     reason = "helpers of tests may stop at a surprise, as tests may"
 )]
 
-use clap::Parser;
 use e2e::harness::certificates::{Authority, Certificate};
+use e2e::load::Args;
 use e2e::load::engine::Load;
 use e2e::load::record::{Loss, Record};
 use http_body_util::Full;
@@ -26,21 +26,15 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-#[derive(Parser)]
-struct Cli {
-    #[command(flatten)]
-    load: e2e::load::Args,
-}
-
 /// Thirty requests for `shop.example` at a server with this certificate, by clients that trust `authority`.
 async fn load(authority: &Authority, certificate: &Certificate) -> Vec<Record> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(authority.pem.as_bytes()).unwrap();
     let (target, ca) = (format!("https://{}", serve(certificate).await), file.path().display().to_string());
-    let words = ["load", "--target", &target, "--ca", &ca, "--host", "shop.example", "--requests", "30"];
+    let words = ["--target", &target, "--ca", &ca, "--host", "shop.example", "--requests", "30"];
     // Paced, so that every client has its turn.
     let modes = ["--rate", "300", "--mode", "keepalive=1", "--mode", "fresh=1", "--mode", "http2=1"];
-    let config = Cli::try_parse_from(words.into_iter().chain(modes)).unwrap().load.config().await.unwrap();
+    let config = Args::of(words.into_iter().chain(modes)).unwrap().config().await.unwrap();
     let load = Load::start(config);
     timeout(Duration::from_secs(30), load.finished()).await.expect("the load ends by itself");
     load.records(0, usize::MAX)

@@ -15,6 +15,7 @@ use std::{
     process::Stdio,
     time::{Duration, Instant},
 };
+use stomaton_crds::hex::hex;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
@@ -78,7 +79,7 @@ fn fingerprint() -> String {
         hash.update(name);
         hash.update(content);
     }
-    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize()[..6])
 }
 
 async fn build(cache: &Path, binary: &Path, progress: &Progress) -> Result<(), Error> {

@@ -10,6 +10,7 @@ use oci_spec::image::{
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeMap, io, str::FromStr as _};
+use stomaton_crds::hex::hex;
 
 /// Under this annotation containerd, and so kind, finds the name to import an image by.
 const NAME_ANNOTATION: &str = "io.containerd.image.name";
@@ -104,7 +105,7 @@ struct Blobs {
 
 impl Blobs {
     fn add(&mut self, kind: MediaType, bytes: Vec<u8>) -> Result<oci_spec::image::Descriptor, Error> {
-        let hex: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex(&Sha256::digest(&bytes));
         let digest: Digest = Sha256Digest::from_str(&hex)?.into();
         let size = bytes.len() as u64;
         self.files.insert(format!("blobs/sha256/{hex}"), Entry::File(0o644, bytes));

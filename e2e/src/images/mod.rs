@@ -19,6 +19,7 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
+use stomaton_crds::hex::hex;
 
 /// Why an image could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -187,7 +188,7 @@ fn fingerprint(spec: &Spec, sources: &[(PathBuf, String)]) -> Result<String, Fau
         let file = fs::metadata(path).doing_at("read", path)?;
         hash.update(format!("{destination} {} {} {}\n", file.len(), file.mtime(), file.mtime_nsec()));
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&hash.finalize()))
 }
 
 /// Writes a file whole or not at all.

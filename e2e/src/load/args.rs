@@ -107,6 +107,17 @@ pub struct Args {
 }
 
 impl Args {
+    /// Options as they stand after `e2e load`.
+    pub fn of<'a>(options: impl IntoIterator<Item = &'a str>) -> Result<Self, clap::Error> {
+        #[derive(clap::Parser)]
+        struct Cli {
+            #[command(flatten)]
+            load: Args,
+        }
+        let words = std::iter::once("load").chain(options);
+        <Cli as clap::Parser>::try_parse_from(words).map(|cli| cli.load)
+    }
+
     /// Checks the bounds and resolves the target.
     pub async fn config(&self) -> Result<Config, Error> {
         let clients = self.checked_clients()?;

@@ -14,6 +14,7 @@ use std::fmt::Display;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use stomaton_crds::hex::hex;
 use tokio_rustls::{TlsConnector, rustls};
 
 /// How clients speak TLS.
@@ -71,5 +72,5 @@ impl Tls {
 
 /// Tells certificates apart: the beginning of the SHA-256 of one in DER.
 pub fn fingerprint(der: &[u8]) -> String {
-    Sha256::digest(der).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(der)[..8])
 }

@@ -6,7 +6,10 @@ mod bare;
 mod process;
 mod server;
 
-use e2e::report::{Goal, Report};
+use e2e::{
+    bench::{Fault, kept, step},
+    report::{Goal, Report},
+};
 use process::Process;
 use server::{Server, Writes};
 use std::{
@@ -25,22 +28,8 @@ const KILLS: usize = 3;
 /// Longest that anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Whatever can go wrong here ends the run, with these words.
-pub type Fault = Box<dyn std::error::Error + Send + Sync>;
-
 fn main() -> ExitCode {
-    let outcome = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(Fault::from)
-        .and_then(|runtime| runtime.block_on(run()));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bench-operator: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e::bench::main("bench-operator", run())
 }
 
 async fn run() -> Result<(), Fault> {
@@ -53,13 +42,7 @@ async fn run() -> Result<(), Fault> {
 
     let path = report.write()?;
     println!("\n{report}\n{}", path.display());
-    let broken = report.broken();
-    if broken.is_empty() { Ok(()) } else { Err(broken.join("; ").into()) }
-}
-
-/// Says what happens now.
-fn step(begun: Instant, words: &str) {
-    println!("[{:>4} s] {words}", begun.elapsed().as_secs());
+    kept(&report)
 }
 
 /// How fast the operator writes, beside a loop that does nothing but the same writes.

@@ -91,9 +91,7 @@ impl Process {
 
     /// Resident memory.
     pub fn rss_mib(&self) -> Result<f64, Fault> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+        e2e::bench::rss_mib(self.pid.try_into()?)
     }
 
     /// User and system time so far.

@@ -4,10 +4,13 @@ use crate::{
     Fault, load,
     plane::{Plane, moving, structure},
     pod::EdgePod,
-    process::{cpu_nanos, rss_mib},
+    process::cpu_nanos,
     step,
 };
-use e2e::report::{Goal, Report};
+use e2e::{
+    bench::rss_mib,
+    report::{Goal, Report},
+};
 use serde_json::Value;
 use std::{
     path::Path,

@@ -2,8 +2,7 @@
 
 use crate::Fault;
 use axum::{Router, http::StatusCode, routing::get};
-use clap::Parser;
-use e2e::load::{engine::Load, record::Record, summary::Summary};
+use e2e::load::{Args, engine::Load, record::Record, summary::Summary};
 use std::{
     net::SocketAddr,
     sync::{
@@ -17,18 +16,11 @@ use tokio::net::TcpListener;
 /// Longer than any load here.
 const AT_MOST: Duration = Duration::from_secs(900);
 
-#[derive(Parser)]
-struct Cli {
-    #[command(flatten)]
-    load: e2e::load::Args,
-}
-
 /// Starts a load with these options of `e2e load`.
 pub async fn start(target: SocketAddr, options: &str) -> Result<Load, Fault> {
     let target = format!("http://{target}");
-    let words =
-        ["load", "--target", &target, "--duration", "15m"].into_iter().chain(options.split_whitespace());
-    Ok(Load::start(Cli::try_parse_from(words)?.load.config().await?))
+    let words = ["--target", &target, "--duration", "15m"].into_iter().chain(options.split_whitespace());
+    Ok(Load::start(Args::of(words)?.config().await?))
 }
 
 /// Waits for the end of a load in which every request must be answered with a success; gives its counts.

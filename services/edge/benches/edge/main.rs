@@ -14,26 +14,15 @@ mod plane;
 mod pod;
 mod process;
 
-use e2e::report::Report;
+use e2e::{
+    bench::{Fault, kept, step},
+    report::Report,
+};
 use plane::Plane;
-use std::{process::ExitCode, time::Instant};
-
-/// Whatever can go wrong here ends the run, with these words.
-pub type Fault = Box<dyn std::error::Error + Send + Sync>;
+use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let outcome = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(Fault::from)
-        .and_then(|runtime| runtime.block_on(run()));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bench-edge: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e::bench::main("bench-edge", run())
 }
 
 async fn run() -> Result<(), Fault> {
@@ -50,8 +39,7 @@ async fn run() -> Result<(), Fault> {
     if !loopback && !on_cluster {
         println!("{}", report.write()?.display());
     }
-    let broken = report.broken();
-    if broken.is_empty() { Ok(()) } else { Err(broken.join("; ").into()) }
+    kept(&report)
 }
 
 async fn on_loopback(report: &mut Report) -> Result<(), Fault> {
@@ -62,9 +50,4 @@ async fn on_loopback(report: &mut Report) -> Result<(), Fault> {
     changes::routes(&mut plane, &nginx, report).await?;
     cpu::measure(&mut plane, &nginx, report).await?;
     counting::measure(&mut plane, &nginx, report).await
-}
-
-/// Says what happens now.
-fn step(begun: Instant, words: &str) {
-    println!("[{:>4} s] {words}", begun.elapsed().as_secs());
 }

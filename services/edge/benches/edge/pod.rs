@@ -118,16 +118,18 @@ impl Drop for EdgePod {
     }
 }
 
+/// The edge's program, with what both of its halves have to agree on.
+fn edge(half: &str, dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_edge"));
+    command.arg(half).arg("--control-socket").arg(dir.join("ctl/edge.sock"));
+    command.arg("--log-dir").arg(dir.join("log/edge")).arg("--token-tables-dir").arg(dir.join("tmp/tokens"));
+    command
+}
+
 fn supervise(dir: &Path, nginx: &Path) -> Result<Child, Fault> {
-    let child = Command::new(env!("CARGO_BIN_EXE_edge"))
-        .args(["supervise", "--drain", "0s", "--control-socket"])
-        .arg(dir.join("ctl/edge.sock"))
-        .arg("--log-dir")
-        .arg(dir.join("log/edge"))
-        .arg("--config")
+    let child = edge("supervise", dir)
+        .args(["--drain", "0s", "--config"])
         .arg(dir.join("run/nginx/current/nginx.conf"))
-        .arg("--token-tables-dir")
-        .arg(dir.join("tmp/tokens"))
         .arg("--nginx")
         .arg(nginx)
         .args(["--", "-e", "stderr", "-p"])
@@ -140,24 +142,18 @@ fn supervise(dir: &Path, nginx: &Path) -> Result<Child, Fault> {
 fn agent(
     dir: &Path,
     kubeconfig: &Path,
-    [edge, name]: [&str; 2],
+    [gateway, name]: [&str; 2],
     [http, https, state]: [SocketAddr; 3],
     workers: u16,
 ) -> Result<Child, Fault> {
-    let child = Command::new(env!("CARGO_BIN_EXE_edge"))
-        .args(["agent", "--namespace", NAMESPACE, "--gateway", edge, "--pod", name])
+    let child = edge("agent", dir)
+        .args(["--namespace", NAMESPACE, "--gateway", gateway, "--pod", name])
         .args(["--http-address", &http.to_string(), "--https-port", &https.port().to_string()])
         .args(["--state-address", &state.to_string(), "--workers", &workers.to_string()])
         .arg("--root")
         .arg(dir.join("run"))
-        .arg("--control-socket")
-        .arg(dir.join("ctl/edge.sock"))
         .arg("--probe-socket")
         .arg(dir.join("ctl/probe.sock"))
-        .arg("--log-dir")
-        .arg(dir.join("log/edge"))
-        .arg("--token-tables-dir")
-        .arg(dir.join("tmp/tokens"))
         .env("KUBECONFIG", kubeconfig)
         .env("RUST_LOG", "error")
         .spawn()?;

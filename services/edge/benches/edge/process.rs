@@ -39,13 +39,6 @@ pub fn cpu_nanos(pids: &[i32]) -> Result<u64, Fault> {
     Ok(total)
 }
 
-/// Resident memory of a process.
-pub fn rss_mib(pid: i32) -> Result<f64, Fault> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
-}
-
 /// Processes that a process has started.
 pub fn children(pid: i32) -> Result<Vec<i32>, Fault> {
     let said = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
