@@ -83,6 +83,18 @@ pub enum Reason {
     RolledBack,
     /// A route has used all of its attempts.
     AttemptsExhausted,
+    /// A person, or the spec, has stopped the plan.
+    Halted,
+    /// A person holds a route.
+    Held,
+    /// A step waits for a person's approval.
+    ApprovalNeeded,
+    /// The plan's budget of bad answers is used up.
+    BudgetExhausted,
+    /// Weights may not rise at this time.
+    OutsideWindow,
+    /// The plan moves nothing: it is in the mode Observe.
+    Observing,
     /// The target has no ready endpoint.
     NoEndpoints,
     /// The monolith has no ready endpoint: traffic cannot be taken back.
@@ -137,6 +149,12 @@ impl Reason {
             Self::Migrated => "Migrated",
             Self::RolledBack => "RolledBack",
             Self::AttemptsExhausted => "AttemptsExhausted",
+            Self::Halted => "Halted",
+            Self::Held => "Held",
+            Self::ApprovalNeeded => "ApprovalNeeded",
+            Self::BudgetExhausted => "BudgetExhausted",
+            Self::OutsideWindow => "OutsideWindow",
+            Self::Observing => "Observing",
             Self::NoEndpoints => "NoEndpoints",
             Self::MonolithDown => "MonolithDown",
             Self::NotAllowed => "NotAllowed",
@@ -175,6 +193,8 @@ pub enum State {
     ReadyReconciling,
     /// On its way to what the spec says.
     Reconciling,
+    /// A person has to say how it goes on, and nothing is wrong.
+    Waiting,
     /// A person is needed.
     Stalled,
 }
@@ -190,6 +210,7 @@ pub fn conditions(
         State::Ready => (true, false, false),
         State::ReadyReconciling => (true, true, false),
         State::Reconciling => (false, true, false),
+        State::Waiting => (false, false, false),
         State::Stalled => (false, false, true),
     };
     let mut next = vec![condition(old, Type::Ready, ready, summary, generation, now)];
@@ -302,6 +323,7 @@ mod tests {
         };
         assert_eq!(types(State::Ready), ["Ready"]);
         assert_eq!(types(State::Reconciling), ["Ready", "Reconciling"]);
+        assert_eq!(types(State::Waiting), ["Ready"]);
         assert_eq!(types(State::Stalled), ["Ready", "Stalled"]);
     }
 }

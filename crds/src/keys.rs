@@ -21,6 +21,8 @@ pub const APPLIED: &str = "fleet.stomaton.com/applied";
 
 /// Finalizer of a StomatonService whose children go in order, and not under traffic.
 pub const FINALIZER: &str = "fleet.stomaton.com/children";
+/// Finalizer of a MigrationPlan: it stays until no traffic is where only the plan says so.
+pub const TRAFFIC_FINALIZER: &str = "fleet.stomaton.com/traffic";
 /// Annotation on a StomatonService's Service: which further children the operator may have made for it, so that those
 /// which are no longer wanted are found.
 pub const CHILDREN: &str = "fleet.stomaton.com/children";
@@ -42,7 +44,7 @@ pub mod field_managers {
     pub const SERVICE: &str = "stomaton-service";
     /// The number of pods of a StomatonService, while no autoscaler has it.
     pub const REPLICAS: &str = "stomaton-replicas";
-    /// The finalizer of a StomatonService.
+    /// The finalizer of a StomatonService or a MigrationPlan.
     pub const FINALIZER: &str = "stomaton-finalizer";
     /// Children of a Gateway, EdgeConfig included.
     pub const GATEWAY: &str = "stomaton-gateway";

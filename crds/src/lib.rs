@@ -27,6 +27,13 @@ pub const GROUP: &str = "fleet.stomaton.com";
 
 /// Every definition, in the order in which `kubectl get crd` would list them.
 pub fn all_crds() -> Vec<CustomResourceDefinition> {
-    use v1alpha1::{EdgeConfig, EdgeWeights, Gateway, MigrationPlan, StomatonService};
-    vec![EdgeConfig::crd(), EdgeWeights::crd(), Gateway::crd(), MigrationPlan::crd(), StomatonService::crd()]
+    use v1alpha1::{EdgeConfig, EdgeWeights, Gateway, MigrationPlan, PlanAction, StomatonService};
+    vec![
+        EdgeConfig::crd(),
+        EdgeWeights::crd(),
+        Gateway::crd(),
+        MigrationPlan::crd(),
+        PlanAction::crd(),
+        StomatonService::crd(),
+    ]
 }

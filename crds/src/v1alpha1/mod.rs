@@ -4,6 +4,7 @@ mod edge_config;
 mod edge_weights;
 mod gateway;
 mod migration_plan;
+mod plan_action;
 mod stomaton_service;
 
 pub use edge_config::{
@@ -19,9 +20,12 @@ pub use gateway::{
     SecurityHeaders, ServiceType, Timeouts, Tls, TlsVersion, TotalShare, TrustedProxies,
 };
 pub use migration_plan::{
-    Evidence, Fallback, GatewayRef, Guard, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus, Phase,
-    PlanRoute, PlanSummary, Profile, RampStep, Rollback, RouteStatus, Transition, Weights,
+    Acted, AdvanceWindow, Bad, Budget, Certainty, Day, DeletionPolicy, Evidence, Fallback, Freeze,
+    GatewayRef, Guard, Halt, Held, Judge, JudgeStatus, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus,
+    Mode, Phase, PlanRoute, PlanSummary, Profile, RampStep, Rollback, RouteStatus, Transition, Verdict,
+    Weights, Windows,
 };
+pub use plan_action::{Action, Approves, Outcome, PlanAction, PlanActionSpec, PlanActionStatus};
 pub use stomaton_service::{
     Access, Binding, BindingKey, ConfigFile, DataVolume, Dependency, Disruption, EnvFrom, EnvValue, External,
     Health, Monitoring, NamedPort, NetworkMode, NetworkPolicy, OnDelete, OnFailure, Peer, Placement,

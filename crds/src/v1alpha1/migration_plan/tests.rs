@@ -1,0 +1,111 @@
+//! Salts and identities of routes.
+
+use super::*;
+
+fn gateway() -> GatewaySpec {
+    let routes = ["a", "b", "c", "d", "g"]
+        .map(|name| serde_json::json!({"name": name, "match": {"pathPrefix": format!("/{name}")}}));
+    serde_json::from_value(serde_json::json!({"defaultBackend": {"name": "m"}, "routes": routes})).unwrap()
+}
+
+/// A plan whose status has these epochs, of routes as they are now.
+fn plan(routes: serde_json::Value, epochs: &[(&str, i64)]) -> MigrationPlan {
+    let mut plan: MigrationPlan = serde_json::from_value(serde_json::json!({
+        "apiVersion": "fleet.stomaton.com/v1alpha1", "kind": "MigrationPlan",
+        "metadata": {"name": "p", "uid": "u"},
+        "spec": {
+            "gatewayRef": {"name": "edge"}, "routes": routes,
+            "profiles": [{"name": "p", "ramp": [{"permille": 1000}]}],
+        },
+    }))
+    .unwrap();
+    let status = |(name, epoch): &(&str, i64)| {
+        let route = plan.spec.routes.iter().find(|r| r.name == *name).unwrap();
+        let matches = gateway().routes.iter().find(|r| r.name == *name).unwrap().matches.clone();
+        RouteStatus {
+            name: (*name).into(),
+            id: plan.route_id(route, &matches),
+            epoch: *epoch,
+            ..RouteStatus::default()
+        }
+    };
+    let routes = epochs.iter().map(status).collect();
+    plan.status = Some(MigrationPlanStatus { routes, ..MigrationPlanStatus::default() });
+    plan
+}
+
+fn route(name: &str, group: Option<&str>) -> serde_json::Value {
+    serde_json::json!({"name": name, "target": {"name": "t"}, "profile": "p", "group": group})
+}
+
+#[test]
+fn routes_of_a_group_have_one_salt_and_others_their_own() {
+    let routes = serde_json::json!([
+        route("a", Some("g")),
+        route("b", Some("g")),
+        route("c", None),
+        route("g", None),
+        route("d", Some("h")),
+    ]);
+    let salts = |epochs: &[(&str, i64)]| {
+        let plan = plan(routes.clone(), epochs);
+        plan.spec.routes.iter().map(|route| plan.salt(route, &gateway())).collect::<Vec<_>>()
+    };
+    let before = salts(&[]);
+    assert_eq!(before[0], before[1]);
+    let distinct: std::collections::BTreeSet<_> = before.iter().collect();
+    assert_eq!(distinct.len(), 4);
+    assert_eq!(before[2], ids::salt("u", "c", 0));
+    // A new epoch of one is one of all, and of nobody else.
+    let after = salts(&[("b", 1)]);
+    assert_eq!((&after[0], &after[2..]), (&after[1], &before[2..]));
+    assert_ne!(after[0], before[0]);
+    assert_eq!(salts(&[("a", 1), ("b", 1)]), after);
+}
+
+#[test]
+fn who_joins_a_group_begins_anew_and_changes_nothing_for_the_others() {
+    let routes = |group| serde_json::json!([route("a", Some("g")), route("b", group)]);
+    let alone = plan(routes(None), &[("a", 1), ("b", 7)]);
+    let mut joined = alone.clone();
+    joined.spec.routes[1].group = Some("g".into());
+    let gateway = gateway();
+    let matches = &gateway.routes[1].matches;
+    let id = |plan: &MigrationPlan| plan.route_id(&plan.spec.routes[1], matches);
+    assert_ne!(id(&alone), id(&joined));
+    let salt = |plan: &MigrationPlan, at: usize| plan.salt(&plan.spec.routes[at], &gateway);
+    assert_eq!(salt(&joined, 0), salt(&alone, 0));
+    assert_eq!(salt(&joined, 1), salt(&alone, 0));
+    assert_eq!(id(&alone), ids::route_id("b", matches, Some(("u", &alone.spec.routes[1].target))));
+}
+
+#[test]
+fn routes_of_a_group_agree() {
+    let mut odd = route("b", Some("g"));
+    odd["profile"] = "fast".into();
+    let plan = plan(serde_json::json!([route("a", Some("g")), odd, route("c", None)]), &[]);
+    let discords: Vec<_> = plan.spec.routes.iter().map(|route| plan.spec.discord(route)).collect();
+    assert!(discords[0].as_ref().unwrap().contains("routes a and b"), "{discords:?}");
+    assert!(discords[1].is_some() && discords[2].is_none());
+}
+
+#[test]
+fn routes_that_wait_for_each_other_are_named() {
+    let waits = |name: &str, group: Option<&str>, on: &[&str]| {
+        let mut route = route(name, group);
+        route["dependsOn"] = on.into();
+        route
+    };
+    let cycle = |routes: Vec<serde_json::Value>| {
+        let plan = plan(routes.into(), &[]);
+        plan.spec.cycle().map(|names| names.into_iter().map(str::to_owned).collect::<Vec<_>>())
+    };
+    assert_eq!(cycle(vec![waits("a", None, &["b"]), waits("b", None, &["c"]), route("c", None)]), None);
+    let round = cycle(vec![route("d", None), waits("a", None, &["b"]), waits("b", None, &["a"])]);
+    assert_eq!(round.unwrap(), ["a", "b"]);
+    // a begins with b, which waits for c, which waits for a.
+    let through_a_group =
+        cycle(vec![route("a", Some("g")), waits("b", Some("g"), &["c"]), waits("c", None, &["a"])]);
+    assert_eq!(through_a_group.unwrap(), ["a", "c"]);
+    assert!(cycle(vec![route("a", Some("g")), waits("b", Some("g"), &["a"])]).is_some());
+}
