@@ -4,6 +4,7 @@
 //! - [`run`]: the process, from start to graceful stop; [`args`] what it is told, [`context`] what all parts share
 //! - [`controllers`]: one per kind, each in five steps, and the loop they share
 //! - [`edges`]: what every edge pod serves and counted, as it happens
+//! - [`judges`]: whether that shows that a service is worse than the monolith, or good enough
 //! - [`leader`]: which of several operators works
 //! - [`rollback`]: takes a route back when a guard is breached, past every queue
 //!
@@ -26,8 +27,10 @@ pub mod backoff;
 pub mod context;
 pub mod controllers;
 pub mod edges;
+pub mod finalizer;
 pub mod foreign;
 pub mod http;
+pub mod judges;
 pub mod leader;
 pub mod metrics;
 pub mod optional;

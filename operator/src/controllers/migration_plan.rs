@@ -4,30 +4,40 @@
 //! their guards before any weight rises; breaches do not pass through here (see [`crate::rollback`]), they are
 //! adopted from the edge like any other write.
 
+pub mod acts;
+mod brakes;
 pub mod conditions;
+mod end;
 pub mod evict;
 pub mod gather;
 mod group;
+mod judging;
 pub mod machine;
+mod pass;
 mod ramp;
+pub mod terms;
+mod windows;
 
 use crate::{
     api,
     context::Context,
     controllers::{Reconcile, Stop, run as run_controller},
     edges::{Alarm, Armed, kill::Killer},
+    finalizer,
     rollback::Rollback,
-    status, watch,
+    status,
+    watch::{self, Guarded},
     weights::{self, Write},
 };
 use futures::StreamExt;
 use gather::{Caches, Observed, gateway_of};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     ResourceExt,
     runtime::{Controller, events::EventType, reflector::ObjectRef, watcher},
 };
-use machine::{Effect, Route, State};
+use machine::{Effect, Route, State, Terms};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -35,9 +45,10 @@ use std::{
 };
 use stomaton_crds::{
     conditions::Reason,
+    keys,
     v1alpha1::{
-        EdgeConfig, EdgeWeights, Evidence, Gateway, MigrationPlan, MigrationPlanStatus, Phase, RouteStatus,
-        Transition,
+        EdgeConfig, EdgeWeights, Evidence, Gateway, JudgeStatus, MigrationPlan, MigrationPlanStatus, Phase,
+        PlanAction, RouteStatus, Transition,
     },
 };
 use tokio::{sync::mpsc, task::JoinSet};
@@ -60,6 +71,9 @@ pub enum Error {
     /// The status could not be written.
     #[error(transparent)]
     Status(#[from] api::Error),
+    /// The finalizer could not be set or taken away.
+    #[error("the end of the plan cannot be prepared: {0}")]
+    Finalizer(#[source] api::Error),
 }
 
 /// What passes share: caches, the way to the edge pods, and the last status written of each plan.
@@ -85,15 +99,19 @@ impl Reconcile for MigrationPlan {
     }
 
     async fn reconcile(&self, ctx: &Context, shared: &Shared) -> Result<Option<Duration>, Error> {
-        if self.metadata.deletion_timestamp.is_some() {
+        let plan = shared.with_own_writes(self);
+        if end::is_over(&plan) {
             return Ok(None);
         }
-        let plan = shared.with_own_writes(self);
+        // Before the first weight: whoever deletes the plan must not leave traffic where nobody watches it.
+        finalizer::put(ctx, &plan, keys::TRAFFIC_FINALIZER).await.map_err(Error::Finalizer)?;
         let observed = gather::gather(&plan, &shared.caches, &ctx.edges);
         let routes = observed.routes(&plan);
+        let acts = gather::acts(&plan, &shared.caches);
         let old = State::of(&plan);
         let now = Timestamp::now();
-        let (mut next, effects) = machine::step(&routes, &plan.spec.rollback, &old, now);
+        let terms = Terms::of(&plan, now);
+        let (mut next, effects) = machine::step(&terms, &routes, &old, &acts, now);
         guard(ctx, &plan, &routes, &next, now);
         if !effects.is_empty() {
             effects.iter().for_each(|effect| shared.tell(&plan, effect));
@@ -107,9 +125,20 @@ impl Reconcile for MigrationPlan {
             }
         }
         let moved = !effects.is_empty() || !same_but_evidence(&old, &next);
-        let wake = machine::wake(&routes, &plan.spec.rollback, &next, now);
+        let wake = machine::wake(&terms, &routes, &next, now);
         let gone = evict::evict(ctx, &plan, &gateway_of(&plan), &routes, &next, &observed.view).await;
-        record(ctx, shared, &plan, &routes, next, now).await?;
+        let kept = end::kept(&plan, observed.gateway(), &next);
+        let leaves = plan.metadata.deletion_timestamp.is_some() && kept.is_none();
+        let status = conditions::status(&plan, &terms, &routes, kept.as_deref(), next, now);
+        record(ctx, shared, &plan, &old, &status).await?;
+        // After the plan's own record of them: an act whose answer is lost is answered again, and not done again.
+        acts::answer(ctx, &plan, &acts, &status.acts).await?;
+        if leaves {
+            finalizer::take(ctx, &shared.with_own_writes(&plan), keys::TRAFFIC_FINALIZER)
+                .await
+                .map_err(Error::Finalizer)?;
+            return Ok(None);
+        }
         Ok(if moved { Some(SOON) } else { wake.into_iter().chain(gone).min() })
     }
 }
@@ -122,7 +151,8 @@ pub async fn run(ctx: Arc<Context>, alarms: mpsc::UnboundedReceiver<Alarm>, stop
     let (configs, config_events) = watch::others::<EdgeConfig>(&ctx, CONTROLLER, any());
     let (weights, weights_events) = watch::others::<EdgeWeights>(&ctx, CONTROLLER, any());
     let (slices, slice_events) = watch::others(&ctx, CONTROLLER, any());
-    let caches = Caches { plans: plans.clone(), gateways, configs, weights, slices };
+    let (actions, action_events) = watch::others::<PlanAction>(&ctx, CONTROLLER, any());
+    let caches = Caches { plans: plans.clone(), gateways, configs, weights, slices, actions };
     let killer = Killer::new(ctx.edges.clone());
     let rollback = Rollback {
         client: ctx.urgent.clone(),
@@ -150,6 +180,7 @@ pub async fn run(ctx: Arc<Context>, alarms: mpsc::UnboundedReceiver<Alarm>, stop
         .watches_stream(config_events, move |c: EdgeConfig| by_config(c.namespace(), Some(c.name_any())))
         .watches_stream(weights_events, move |w: EdgeWeights| by_weights(w.namespace(), Some(w.name_any())))
         .watches_stream(slice_events, move |s| by_slice(s.namespace(), None))
+        .watches_stream(action_events, plan_of)
         .reconcile_on(edges)
         .reconcile_on(taken_back);
     // A task of its own, so that no pass is in front of it; it ends with this one.
@@ -165,6 +196,11 @@ pub async fn run(ctx: Arc<Context>, alarms: mpsc::UnboundedReceiver<Alarm>, stop
     while path.join_next().await.is_some() {}
 }
 
+/// The plan that an act is for.
+fn plan_of(action: PlanAction) -> Option<ObjectRef<Guarded<MigrationPlan>>> {
+    Some(ObjectRef::new(&action.spec.plan).within(&action.namespace()?))
+}
+
 /// Resolves when the rollback path ends although nobody asked for it.
 async fn early_end(path: &mut JoinSet<()>, stop: &Stop) {
     path.join_next().await;
@@ -176,8 +212,14 @@ async fn early_end(path: &mut JoinSet<()>, stop: &Stop) {
 impl State {
     /// The state that a plan's status has.
     fn of(plan: &MigrationPlan) -> Self {
-        let status = plan.status.clone().unwrap_or_default();
-        Self { routes: status.routes, history: status.history }
+        Self::from(plan.status.clone().unwrap_or_default())
+    }
+}
+
+impl From<MigrationPlanStatus> for State {
+    fn from(status: MigrationPlanStatus) -> Self {
+        let MigrationPlanStatus { routes, history, halted, acts, .. } = status;
+        Self { routes, history, halted, acts }
     }
 }
 
@@ -196,7 +238,9 @@ impl Shared {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         match plan.uid().and_then(|uid| written.get(&uid)) {
             Some(own) if version(plan) < own.version => {
-                MigrationPlan { status: Some(own.status.clone()), ..plan.clone() }
+                let resource_version = Some(own.version.to_string());
+                let metadata = ObjectMeta { resource_version, ..plan.metadata.clone() };
+                MigrationPlan { metadata, status: Some(own.status.clone()), ..plan.clone() }
             }
             _ => plan.clone(),
         }
@@ -229,7 +273,7 @@ fn guard(ctx: &Context, plan: &MigrationPlan, routes: &[Route<'_>], state: &Stat
     let moving: Vec<_> = routes
         .iter()
         .filter_map(|route| Some((route, route.id.as_deref()?, status_of(route)?)))
-        .filter(|(.., status)| matches!(status.phase, Phase::Ramp | Phase::Done))
+        .filter(|(.., status)| status.phase.has_weight())
         .collect();
     let mut kept = Vec::new();
     for (route, id, status) in moving.iter().copied() {
@@ -285,30 +329,28 @@ async fn record(
     ctx: &Context,
     shared: &Shared,
     plan: &MigrationPlan,
-    routes: &[Route<'_>],
-    next: State,
-    now: Timestamp,
+    old: &State,
+    status: &MigrationPlanStatus,
 ) -> Result<(), Error> {
-    let old = State::of(plan);
-    let news: Vec<Transition> = new_transitions(&old.history, &next.history).to_vec();
-    let only_evidence = same_but_evidence(&old, &next);
-    let status = conditions::status(plan, routes, next, now);
     let said = plan.status.as_ref();
-    let conditions_same =
-        said.is_some_and(|s| s.conditions == status.conditions && s.summary == status.summary);
-    if only_evidence && conditions_same && shared.recently_written(plan) {
+    let only_evidence = said.is_some_and(|said| {
+        said.conditions == status.conditions
+            && said.summary == status.summary
+            && same_but_evidence(old, &State::from(status.clone()))
+    });
+    if only_evidence && shared.recently_written(plan) {
         return Ok(());
     }
-    if let Some(written) = status::write(ctx, plan, said, &status).await? {
+    if let Some(written) = status::write(ctx, plan, said, status).await? {
         shared.remember(&written);
     }
     let before = said.map(|s| s.conditions.as_slice()).unwrap_or_default();
     status::announce(ctx, plan, before, &status.conditions).await;
-    for transition in news {
+    for transition in new_transitions(&old.history, &status.history) {
         let kind =
             if transition.phase == Phase::RollingBack { EventType::Warning } else { EventType::Normal };
         let Transition { route, permille, message, phase, .. } = transition;
-        let note = format!("route {route} to {}: {message}", conditions::percent(permille));
+        let note = format!("route {route} to {}: {message}", conditions::percent(*permille));
         status::publish(ctx, plan, kind, phase.as_str(), "Migrate", &note).await;
     }
     Ok(())
@@ -330,8 +372,15 @@ fn same_but_evidence(a: &State, b: &State) -> bool {
         for route in &mut state.routes {
             (route.evidence, route.weights.observed) = (Evidence::default(), None);
             // "19 of 20 counted" is evidence too.
-            if route.phase == Phase::Ramp {
+            if route.phase.is_under_way() {
                 route.waits_for.clear();
+            }
+            for judge in &mut route.judges {
+                *judge = JudgeStatus {
+                    name: std::mem::take(&mut judge.name),
+                    verdict: judge.verdict,
+                    ..JudgeStatus::default()
+                };
             }
         }
         state

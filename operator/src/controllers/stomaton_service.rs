@@ -19,7 +19,7 @@ use super::{
     Reconcile, Stop, of_label,
     workload::{self, children::Children},
 };
-use crate::{api, apply as children, context::Context, status, watch};
+use crate::{api, apply as children, context::Context, finalizer, status, watch};
 use apply::Before;
 use finish::Finish;
 use futures::{
@@ -173,7 +173,7 @@ impl Reconcile for StomatonService {
     }
 
     async fn reconcile(&self, ctx: &Context, shared: &Shared) -> Result<Option<Duration>, Error> {
-        if self.meta().deletion_timestamp.is_some() && !in_use::finalized(self) {
+        if self.meta().deletion_timestamp.is_some() && !finalizer::is_on(self, keys::FINALIZER) {
             // Nothing was ever made, or all is taken down.
             shared.forget(self);
             return Ok(None);
@@ -269,7 +269,7 @@ async fn deploy(
         Ok(prepared) => prepared,
         Err(problem) => return Ok(Outcome::Known(problem)),
     };
-    finish::prepare(ctx, service).await?;
+    finalizer::put(ctx, service, keys::FINALIZER).await.map_err(Error::Finalizer)?;
     let Gathered { children: record, service: live, deployment, .. } = gathered;
     if let Some(why) = wanted.hold {
         apply::apply_around(ctx, prepared, &record, live).await?;

@@ -18,7 +18,7 @@ use crate::{
     edges::{
         kill::Order,
         ready::{Lately, Ready},
-        tally::{Breach, Tally},
+        tally::{Breach, ByAudience, Tally, since},
     },
     watch::Guarded,
 };
@@ -31,7 +31,7 @@ use std::{
     time::{Duration, Instant},
 };
 use stomaton_crds::{
-    edge_state::{EdgeState, Latch, Sides},
+    edge_state::{EdgeState, Latch},
     kill::{Key as KillKey, Kill},
     v1alpha1::{Gateway, Guard, MigrationPlan},
 };
@@ -163,7 +163,7 @@ struct Edge {
     /// Breaches by route id, with the attempt they belong to.
     breached: HashMap<String, (i32, Breach)>,
     /// Totals when a revision of a route was first seen acknowledged, so that evidence is of that step only.
-    baselines: HashMap<String, (i64, Sides)>,
+    baselines: HashMap<String, (i64, ByAudience)>,
 }
 
 impl Edge {
@@ -258,20 +258,24 @@ impl Edges {
         self.lock().get(gateway)?.breached.get(route_id).cloned()
     }
 
-    /// What was counted for a route since `revision` was first seen acknowledged by all pods, which is the first
+    /// What was counted for a route, by audience, since `revision` was first seen acknowledged by all pods, which is the first
     /// call for it. Evidence is of one step only, and begins anew after a restart of the operator.
-    pub fn counted_since(&self, gateway: &Key, route_id: &str, revision: i64) -> Sides {
+    pub fn counted_since(&self, gateway: &Key, route_id: &str, revision: i64) -> ByAudience {
         let mut inner = self.lock();
         let edge = inner.entry(gateway.clone()).or_default();
         let totals = edge.tally.totals(route_id);
         match edge.baselines.get(route_id) {
-            Some((at, baseline)) if *at == revision => Sides {
-                monolith: totals.monolith.since(baseline.monolith),
-                service: totals.service.since(baseline.service),
-            },
+            Some((at, baseline)) if *at == revision => {
+                let before = |audience: &String| baseline.get(audience).copied().unwrap_or_default();
+                let news = totals.into_iter().map(|(audience, sides)| {
+                    let news = since(sides, before(&audience));
+                    (audience, news)
+                });
+                news.collect()
+            }
             _ => {
                 edge.baselines.insert(route_id.to_owned(), (revision, totals));
-                Sides::default()
+                ByAudience::default()
             }
         }
     }

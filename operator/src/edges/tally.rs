@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use stomaton_crds::{
-    edge_state::{Counts, EdgeState, Sides, Stretch},
+    edge_state::{EdgeState, Sides, Stretch},
     guard::{Answers, Terms},
     v1alpha1::Guard,
 };
@@ -41,12 +41,15 @@ pub struct Tally {
 #[derive(Default)]
 struct LastLine {
     boot: String,
-    counters: BTreeMap<String, Sides>,
+    counters: BTreeMap<String, ByAudience>,
 }
+
+/// Answers of both sides, by audience.
+pub type ByAudience = BTreeMap<String, Sides>;
 
 #[derive(Default)]
 struct RouteTally {
-    totals: Sides,
+    totals: ByAudience,
     /// Answers of the service by time, oldest first, at most one entry a grain.
     recent: VecDeque<(i64, Recent)>,
 }
@@ -75,17 +78,16 @@ impl Tally {
             *last = LastLine { boot: state.boot.clone(), counters: BTreeMap::new() };
         }
         for (route, audiences) in &state.counters {
-            let sum = audiences.values().fold(Sides::default(), |sum, s| Sides {
-                monolith: sum.monolith + s.monolith,
-                service: sum.service + s.service,
+            let before = last.counters.entry(route.clone()).or_default();
+            // Who is seen for the first time has a beginning only.
+            let tally = (!first).then(|| self.routes.entry(route.clone()).or_default());
+            let news = audiences.iter().map(|(audience, sides)| {
+                let before = before.insert(audience.clone(), *sides).unwrap_or_default();
+                (audience, since(*sides, before))
             });
-            let before = last.counters.insert(route.clone(), sum).unwrap_or_default();
-            if !first {
-                let news = Sides {
-                    monolith: sum.monolith.since(before.monolith),
-                    service: sum.service.since(before.service),
-                };
-                self.routes.entry(route.clone()).or_default().record(news, now);
+            match tally {
+                Some(tally) => tally.record(news, now),
+                None => news.for_each(drop),
             }
         }
         // A route that is gone from the line is gone from the edge.
@@ -98,8 +100,8 @@ impl Tally {
     }
 
     /// Everything counted for a route.
-    pub fn totals(&self, route: &str) -> Sides {
-        self.routes.get(route).map_or_else(Sides::default, |r| r.totals)
+    pub fn totals(&self, route: &str) -> ByAudience {
+        self.routes.get(route).map(|r| r.totals.clone()).unwrap_or_default()
     }
 
     /// Whether `guard` is breached by answers that came after `from`: see [`Terms::trip`].
@@ -115,12 +117,13 @@ impl Tally {
 }
 
 impl RouteTally {
-    fn record(&mut self, news: Sides, now: Timestamp) {
-        self.totals = Sides {
-            monolith: self.totals.monolith + news.monolith,
-            service: self.totals.service + news.service,
-        };
-        let Counts { requests, bad, .. } = news.service;
+    fn record<'a>(&mut self, news: impl Iterator<Item = (&'a String, Sides)>, now: Timestamp) {
+        let (mut requests, mut bad) = (0, 0);
+        for (audience, new) in news {
+            let total = self.totals.entry(audience.clone()).or_default();
+            *total = sum(*total, new);
+            (requests, bad) = (requests + new.service.requests, bad + new.service.bad);
+        }
         if (requests, bad) == (0, 0) {
             return;
         }
@@ -135,10 +138,21 @@ impl RouteTally {
     }
 }
 
+/// Both sides together.
+pub fn sum(a: Sides, b: Sides) -> Sides {
+    Sides { monolith: a.monolith + b.monolith, service: a.service + b.service }
+}
+
+/// What came since `earlier`.
+pub fn since(sides: Sides, earlier: Sides) -> Sides {
+    Sides { monolith: sides.monolith.since(earlier.monolith), service: sides.service.since(earlier.service) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use stomaton_crds::edge_state::Counts;
 
     fn at(millis: i64) -> Timestamp {
         Timestamp::from_millisecond(1_000_000 + millis).unwrap()
@@ -203,7 +217,7 @@ mod tests {
         tally.record("p", &line("b", 10, 1), at(0));
         tally.record("p", &line("b2", 4, 1), at(10));
         tally.record("p", &line("b2", 4, 1), at(20));
-        let Sides { service, monolith } = tally.totals("r");
+        let Sides { service, monolith } = tally.totals("r")["public"];
         assert_eq!([service, monolith].map(|counts| (counts.requests, counts.bad)), [(14, 2), (28, 0)]);
     }
 
@@ -212,7 +226,7 @@ mod tests {
         let mut tally = Tally::default();
         tally.record("p", &line("b", 1000, 900), at(0));
         assert_eq!(tally.breach("r", &guard(5, 200, 10_000), at(-5000), at(0)), None);
-        assert_eq!(tally.totals("r").service, Counts::default());
+        assert!(tally.totals("r").is_empty());
     }
 
     proptest! {

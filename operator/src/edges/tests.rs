@@ -1,7 +1,7 @@
 //! The shared picture: who counts, what is acknowledged, and that an alarm is raised once an attempt.
 
 use super::*;
-use stomaton_crds::edge_state::{Applied, Counts, Stretch, Why};
+use stomaton_crds::edge_state::{Applied, Counts, Sides, Stretch, Why};
 
 fn gateway() -> Key {
     Key::new("edge").within("shop")
@@ -175,8 +175,8 @@ fn evidence_is_of_one_revision_only() {
     edges.pod_seen(&gateway(), "p", true, false);
     edges.state_received(&gateway(), "p", line(1, 0));
     edges.state_received(&gateway(), "p", line(1, 3));
-    assert_eq!(edges.counted_since(&gateway(), "r", 1), Sides::default());
+    assert_eq!(edges.counted_since(&gateway(), "r", 1), ByAudience::default());
     edges.state_received(&gateway(), "p", line(1, 4));
-    assert_eq!(edges.counted_since(&gateway(), "r", 1).service.bad, 1);
-    assert_eq!(edges.counted_since(&gateway(), "r", 2), Sides::default());
+    assert_eq!(edges.counted_since(&gateway(), "r", 1)["public"].service.bad, 1);
+    assert_eq!(edges.counted_since(&gateway(), "r", 2), ByAudience::default());
 }

@@ -1,6 +1,7 @@
 //! The plan's status in words: conditions and summary. Pure.
 
-use super::machine::{Route, State};
+use super::brakes::{APPROVAL, NO_WAY_BACK};
+use super::machine::{Route, State, Terms};
 use jiff::Timestamp;
 use stomaton_crds::{
     conditions::{Reason, State as Standing, Summary, conditions},
@@ -10,71 +11,159 @@ use stomaton_crds::{
 /// The status of a plan after a pass.
 pub fn status(
     plan: &MigrationPlan,
+    terms: &Terms<'_>,
     routes: &[Route<'_>],
+    kept: Option<&str>,
     state: State,
     now: Timestamp,
 ) -> MigrationPlanStatus {
-    let summary = summarize(plan, routes, &state);
+    let looked = Looked { plan, terms, routes, kept, state: &state };
+    let summary = looked.summarize(now);
     let old = plan.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
     MigrationPlanStatus {
         observed_generation: plan.metadata.generation,
         conditions: conditions(old, &summary, plan.metadata.generation, now),
         summary: in_a_few_words(&state.routes),
+        spec_hash: terms.spec_hash.clone(),
+        halted: state.halted,
+        acts: state.acts,
         routes: state.routes,
         history: state.history,
     }
 }
 
-/// Where the plan stands as a whole: what needs a person comes first.
-fn summarize(plan: &MigrationPlan, routes: &[Route<'_>], state: &State) -> Summary {
-    let say = |standing, reason, message: String| Summary { state: standing, reason, message };
-    if routes.len() < plan.spec.routes.len() {
-        let message = "a route names a profile that this plan does not have: add it under spec.profiles";
-        return say(Standing::Stalled, Reason::Invalid, message.to_owned());
-    }
-    if let Some(discord) = plan.spec.routes.iter().find_map(|route| plan.spec.discord(route)) {
-        return say(Standing::Stalled, Reason::Invalid, discord);
-    }
-    let of = |status: &RouteStatus| routes.iter().find(|r| r.name == status.name);
-    let about = |status: &RouteStatus| format!("route {} waits for {}", status.name, status.waits_for);
-    let moving = |s: &RouteStatus| matches!(s.phase, Phase::Ramp | Phase::Done);
-    let each = || state.routes.iter().filter_map(|s| of(s).map(|r| (s, r)));
+struct Looked<'a> {
+    plan: &'a MigrationPlan,
+    terms: &'a Terms<'a>,
+    routes: &'a [Route<'a>],
+    /// What keeps it although it is deleted.
+    kept: Option<&'a str>,
+    state: &'a State,
+}
 
-    if let Some((s, _)) = each().find(|(s, r)| moving(s) && !r.safe_ready && r.breach.is_some()) {
-        return say(Standing::Stalled, Reason::MonolithDown, format!("route {}: {}", s.name, s.waits_for));
+fn say(state: Standing, reason: Reason, message: String) -> Option<Summary> {
+    Some(Summary { state, reason, message })
+}
+
+fn about(status: &RouteStatus) -> String {
+    format!("route {} waits for {}", status.name, status.waits_for)
+}
+
+impl<'a> Looked<'a> {
+    /// Where the plan stands as a whole: what needs a person comes first.
+    fn summarize(&self, now: Timestamp) -> Summary {
+        self.wrong()
+            .or_else(|| self.in_transit())
+            .or_else(|| self.deleted())
+            .or_else(|| self.stopped(now))
+            .unwrap_or_else(|| self.under_way())
     }
-    let exhausted =
-        |s: &RouteStatus| s.phase == Phase::RolledBack && s.attempt >= plan.spec.rollback.max_attempts;
-    if let Some((s, _)) = each().find(|(s, _)| exhausted(s)) {
-        return say(Standing::Stalled, Reason::AttemptsExhausted, about(s));
+
+    /// What keeps a plan that is being deleted.
+    fn deleted(&self) -> Option<Summary> {
+        self.plan.metadata.deletion_timestamp.as_ref()?;
+        let kept = self.kept.unwrap_or("nothing");
+        say(Standing::Waiting, Reason::Deleting, format!("the plan is being deleted, and waits for {kept}"))
     }
-    if let Some((s, r)) = each().find(|(s, r)| r.problem.is_some() && s.phase != Phase::RollingBack) {
+
+    /// A route of which this is true, with what was observed of it.
+    fn find(
+        &self,
+        what: impl Fn(&RouteStatus, &Route<'_>) -> bool,
+    ) -> Option<(&'a RouteStatus, &'a Route<'a>)> {
+        let of = |status: &RouteStatus| self.routes.iter().find(|r| r.name == status.name);
+        self.state.routes.iter().filter_map(|s| Some((s, of(s)?))).find(|(s, r)| what(s, r))
+    }
+
+    /// What a person has to mend.
+    fn wrong(&self) -> Option<Summary> {
+        let spec = &self.plan.spec;
+        if self.routes.len() < spec.routes.len() {
+            let message = "a route names a profile that this plan does not have: add it under spec.profiles";
+            return say(Standing::Stalled, Reason::Invalid, message.to_owned());
+        }
+        if let Some(cycle) = spec.cycle() {
+            let message = format!(
+                "routes {} wait for each other (a group begins together): take one name out of their dependsOn",
+                cycle.join(", ")
+            );
+            return say(Standing::Stalled, Reason::Invalid, message);
+        }
+        if let Some(discord) = spec.routes.iter().find_map(|route| spec.discord(route)) {
+            return say(Standing::Stalled, Reason::Invalid, discord);
+        }
+        if let Some(closed) = self.terms.closed.as_ref().filter(|closed| closed.reason == Reason::Invalid) {
+            return say(Standing::Stalled, Reason::Invalid, closed.what.clone());
+        }
+        let stuck = |s: &RouteStatus, _: &Route<'_>| s.waits_for.ends_with(NO_WAY_BACK);
+        if let Some((s, _)) = self.find(stuck) {
+            return say(
+                Standing::Stalled,
+                Reason::MonolithDown,
+                format!("route {}: {}", s.name, s.waits_for),
+            );
+        }
+        let exhausted = |s: &RouteStatus, _: &Route<'_>| {
+            s.phase == Phase::RolledBack
+                && s.recalled.is_none()
+                && s.attempt >= self.terms.rollback.attempts(s)
+        };
+        if let Some((s, _)) = self.find(exhausted) {
+            return say(Standing::Stalled, Reason::AttemptsExhausted, about(s));
+        }
+        let (s, r) = self.find(|s, r| r.problem.is_some() && s.phase != Phase::RollingBack)?;
         let problem = r.problem.clone().unwrap_or_default();
-        return say(Standing::Stalled, Reason::NotFound, format!("route {}: {problem}", s.name));
+        say(Standing::Stalled, Reason::NotFound, format!("route {}: {problem}", s.name))
     }
-    if let Some((s, _)) =
-        each().find(|(s, _)| s.phase == Phase::RollingBack || (moving(s) && s.since.is_none()))
-    {
-        return say(Standing::ReadyReconciling, Reason::WaitingForEdge, about(s));
+
+    /// What was written and is not acknowledged.
+    fn in_transit(&self) -> Option<Summary> {
+        let (s, _) =
+            self.find(|s, _| s.phase == Phase::RollingBack || (s.phase.has_weight() && s.since.is_none()))?;
+        say(Standing::ReadyReconciling, Reason::WaitingForEdge, about(s))
     }
-    if let Some((s, _)) = each().find(|(s, _)| s.phase == Phase::RolledBack) {
-        return say(Standing::Ready, Reason::RolledBack, about(s));
+
+    /// What people, or the spec, have stopped.
+    fn stopped(&self, now: Timestamp) -> Option<Summary> {
+        if let Some(closed) = self.terms.closed_for(self.state, now) {
+            let standing = match closed.reason {
+                Reason::OutsideWindow | Reason::Observing => Standing::Ready,
+                _ => Standing::Waiting,
+            };
+            let over = self.state.routes.iter().all(|s| s.phase == Phase::Done);
+            if !over || standing != Standing::Ready {
+                return say(standing, closed.reason, format!("no weight rises before {}", closed.what));
+            }
+        }
+        if let Some((s, _)) = self.find(|s, _| s.held.is_some() || s.recalled.is_some()) {
+            return say(Standing::Waiting, Reason::Held, about(s));
+        }
+        let (s, _) = self.find(|s, _| s.waits_for.starts_with(APPROVAL))?;
+        say(Standing::Waiting, Reason::ApprovalNeeded, about(s))
     }
-    if let Some((s, _)) = each().find(|(s, r)| s.phase == Phase::Pending && !r.target_ready) {
-        return say(Standing::Ready, Reason::NoEndpoints, about(s));
+
+    fn under_way(&self) -> Summary {
+        if let Some((s, _)) = self.find(|s, _| s.phase == Phase::RolledBack) {
+            return Summary { state: Standing::Ready, reason: Reason::RolledBack, message: about(s) };
+        }
+        if let Some((s, _)) = self.find(|s, r| s.phase == Phase::Pending && !r.target_ready) {
+            return Summary { state: Standing::Ready, reason: Reason::NoEndpoints, message: about(s) };
+        }
+        let open = self.state.routes.iter().find(|s| s.phase.is_under_way());
+        let open = open.or_else(|| self.state.routes.iter().find(|s| s.phase != Phase::Done));
+        let (reason, message) = match open {
+            None => (Reason::Migrated, "every route is answered by its service".to_owned()),
+            Some(status) => (Reason::Migrating, about(status)),
+        };
+        Summary { state: Standing::Ready, reason, message }
     }
-    if state.routes.iter().all(|s| s.phase == Phase::Done) {
-        return say(Standing::Ready, Reason::Migrated, "every route is answered by its service".to_owned());
-    }
-    let message = state.routes.iter().find(|s| s.phase != Phase::Done).map(about).unwrap_or_default();
-    say(Standing::Ready, Reason::Migrating, message)
 }
 
 fn in_a_few_words(routes: &[RouteStatus]) -> PlanSummary {
     let done = routes.iter().filter(|s| s.phase == Phase::Done).count();
     let now =
         routes.iter().filter(|s| !matches!(s.phase, Phase::Pending | Phase::Done)).map(|s| match s.phase {
-            Phase::Ramp => format!("{} {}", s.name, share(s)),
+            phase if phase.is_under_way() => format!("{} {}", s.name, share(s)),
             phase => format!("{} {}", s.name, phase.as_str()),
         });
     PlanSummary { done: format!("{done}/{}", routes.len()), now: now.take(3).collect::<Vec<_>>().join(", ") }

@@ -142,9 +142,10 @@ mod tests {
             permille: 0,
             revision: 7,
             acknowledged: None,
+            evidence: None,
             message: String::new(),
         };
-        let state = State { routes: vec![status], history: vec![decided] };
+        let state = State { routes: vec![status], history: vec![decided], ..State::default() };
         let profile = profile(&[1000], 1);
         due(&[route(&profile)], &state, &EdgeView { pods }, PATIENCE, at(second))
     }

@@ -1,12 +1,15 @@
 //! Collects what is known about a plan's routes from caches and edge pods (no API calls of its own). Takes the plan;
 //! gives [`Observed`], which owns everything the pure steps need.
 
-use super::{evict, machine::Route};
+use super::{acts::Act, evict, machine::Route};
 use crate::{
-    edges::{EdgeView, Edges, Key, tally::Breach},
+    edges::{
+        EdgeView, Edges, Key,
+        tally::{Breach, ByAudience, sum},
+    },
     watch::Guarded,
 };
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::{
     Resource, ResourceExt,
     runtime::reflector::{ObjectRef, Store},
@@ -14,8 +17,10 @@ use kube::{
 use std::{collections::BTreeSet, sync::Arc};
 use stomaton_crds::{
     edge_state::Sides,
+    keys::AUDIENCE_PUBLIC,
     v1alpha1::{
-        EdgeConfig, EdgeRoute, EdgeWeights, Gateway, MigrationPlan, PlanRoute, RouteStatus, RouteWeights,
+        BackendRef, EdgeConfig, EdgeRoute, EdgeWeights, Gateway, MigrationPlan, PlanAction, PlanRoute,
+        Profile, RouteStatus, RouteWeights,
     },
 };
 
@@ -35,6 +40,8 @@ pub struct Caches {
     pub weights: Store<EdgeWeights>,
     /// Endpoints of Services.
     pub slices: Store<EndpointSlice>,
+    /// What people want.
+    pub actions: Store<PlanAction>,
 }
 
 impl Caches {
@@ -70,8 +77,9 @@ struct RouteFacts {
     entry: Option<RouteWeights>,
     target_ready: bool,
     safe_ready: bool,
-    counted: Sides,
+    counted: ByAudience,
     breach: Option<(i32, Breach)>,
+    revisions: String,
     behind: Vec<String>,
 }
 
@@ -84,7 +92,7 @@ impl Observed {
     /// The machine's input.
     pub fn routes<'a>(&'a self, plan: &'a MigrationPlan) -> Vec<Route<'a>> {
         let weights_revision = self.weights.as_ref().map_or(0, |w| w.spec.revision);
-        let acknowledged = self.view.weights_acknowledged();
+        let (acknowledged, seen) = (self.view.weights_acknowledged(), self.view.weights_seen());
         let of = |(spec, facts): (&'a PlanRoute, &'a RouteFacts)| {
             // The schema holds that every route names a profile; a stored plan may be older than the rule.
             let profile = plan.spec.profiles.iter().find(|p| p.name == spec.profile)?;
@@ -97,11 +105,15 @@ impl Observed {
                 structured: facts.structured,
                 entry: facts.entry.clone(),
                 weights_revision,
+                seen,
                 acknowledged,
                 target_ready: facts.target_ready,
                 safe_ready: facts.safe_ready,
-                counted: facts.counted,
+                counted: facts.counted.values().copied().fold(Sides::default(), sum),
+                judged: facts.counted.get(judged_audience(plan, spec, profile)).copied().unwrap_or_default(),
                 breach: facts.breach.clone(),
+                depends_on: &spec.depends_on,
+                revisions: facts.revisions.clone(),
                 behind: facts.behind.clone(),
             })
         };
@@ -130,6 +142,36 @@ pub fn gather(plan: &MigrationPlan, caches: &Caches, edges: &Edges) -> Observed 
     let around = Around { plan, key: &key, namespace: &namespace, caches, edges, config: config.as_deref() };
     observed.routes = plan.spec.routes.iter().map(|route| around.facts(route, &observed)).collect();
     observed
+}
+
+/// Whom a judge looks at: those whom the present step is for. Others have another weight, and may be other people; both
+/// together would compare these and not the sides.
+fn judged_audience<'a>(plan: &MigrationPlan, route: &PlanRoute, profile: &'a Profile) -> &'a str {
+    let status = plan.status.as_ref().and_then(|s| s.routes.iter().find(|r| r.name == route.name));
+    let at = status.and_then(|status| usize::try_from(status.step - 1).ok());
+    let step = at.and_then(|at| profile.ramp.get(at));
+    step.and_then(|step| step.audience.as_deref()).unwrap_or(AUDIENCE_PUBLIC)
+}
+
+/// What people want of a plan and nobody has answered yet.
+pub fn acts(plan: &MigrationPlan, caches: &Caches) -> Vec<Act> {
+    let (name, namespace) = (plan.name_any(), plan.namespace());
+    let actions = caches.actions.state_filter(|action| action.namespace() == namespace);
+    let open = actions.iter().filter(|action| action.spec.plan == name && action.status.is_none());
+    let act = |action: &Arc<PlanAction>| {
+        let at = action.metadata.creation_timestamp.as_ref()?.0;
+        Some(Act { name: action.name_any(), uid: action.uid()?, spec: action.spec.clone(), at })
+    };
+    open.filter_map(act).collect()
+}
+
+fn is_ready(endpoint: &Endpoint) -> bool {
+    endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(false)
+}
+
+/// What made a pod: the name of a ReplicaSet is that of its pods without their last part.
+fn maker(pod: &str) -> &str {
+    pod.rsplit_once('-').map_or(pod, |(maker, _)| maker)
 }
 
 struct Around<'a> {
@@ -166,6 +208,7 @@ impl Around<'_> {
             safe_ready: safe.is_some_and(|s| self.ready(&s.name)),
             counted: self.counted(id.as_deref(), status, observed),
             breach: id.as_ref().and_then(|id| self.edges.breach(self.key, id)),
+            revisions: self.revisions(route, safe),
             behind: behind(id.as_deref(), status, observed),
             id,
         }
@@ -242,25 +285,37 @@ impl Around<'_> {
     }
 
     fn ready(&self, service: &str) -> bool {
-        self.caches.slices.state().iter().any(|slice| {
+        self.slices(service).iter().flat_map(|slice| &slice.endpoints).any(is_ready)
+    }
+
+    fn slices(&self, service: &str) -> Vec<Arc<EndpointSlice>> {
+        self.caches.slices.state_filter(|slice| {
             slice.namespace().as_deref() == Some(self.namespace)
                 && slice.labels().get(SERVICE_NAME).is_some_and(|name| name == service)
-                && slice
-                    .endpoints
-                    .iter()
-                    .any(|e| e.conditions.as_ref().and_then(|c| c.ready).unwrap_or(false))
         })
     }
 
+    /// What made the ready pods of both sides: evidence is of these.
+    fn revisions(&self, route: &PlanRoute, safe: Option<&BackendRef>) -> String {
+        let of = |service: &BackendRef| {
+            let slices = self.slices(&service.name);
+            let ready = slices.iter().flat_map(|slice| &slice.endpoints).filter(|e| is_ready(e));
+            let pods = ready.filter_map(|e| e.target_ref.as_ref()?.name.as_deref());
+            pods.map(|pod| maker(pod).to_owned()).collect::<BTreeSet<_>>()
+        };
+        let sides = [Some(&route.target), safe].into_iter().flatten().map(of);
+        sides.map(|makers| makers.into_iter().collect::<Vec<_>>().join(",")).collect::<Vec<_>>().join("/")
+    }
+
     /// Only answers given under an acknowledged weight are evidence.
-    fn counted(&self, id: Option<&str>, status: Option<&RouteStatus>, observed: &Observed) -> Sides {
+    fn counted(&self, id: Option<&str>, status: Option<&RouteStatus>, observed: &Observed) -> ByAudience {
         match (id, status) {
             (Some(id), Some(s))
                 if s.revision > 0 && observed.view.weights_acknowledged() >= Some(s.revision) =>
             {
                 self.edges.counted_since(self.key, id, s.revision)
             }
-            _ => Sides::default(),
+            _ => ByAudience::default(),
         }
     }
 }

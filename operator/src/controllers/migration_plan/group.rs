@@ -3,24 +3,37 @@
 //! All routes are looked at as they were before the pass, so each of them comes to the same conclusion: they begin, rise
 //! and come back in the same pass, and the edge gets it in one revision.
 
-use super::machine::{Route, acknowledged, breach, obstacle, patience};
-use super::ramp::{place, remaining};
+use super::brakes::{harm, obstacle, patience, rest};
+use super::machine::{Route, Terms, acknowledged, unmet};
+use super::ramp::place;
 use jiff::Timestamp;
 use std::cmp::Ordering;
-use stomaton_crds::v1alpha1::{Phase, Rollback, RouteStatus};
+use stomaton_crds::v1alpha1::{Phase, RouteStatus};
 
 /// The other routes of a group, with their states before this pass.
 pub struct Fellows<'a, 'r> {
-    routes: Vec<(&'a Route<'r>, RouteStatus)>,
+    terms: &'a Terms<'a>,
+    routes: Vec<(&'a Route<'r>, &'a RouteStatus)>,
+    all: &'a [RouteStatus],
 }
 
 impl<'a, 'r> Fellows<'a, 'r> {
-    /// Those of `route`; none if it is for itself.
-    pub fn of(route: &Route<'r>, routes: &'a [Route<'r>], states: &[RouteStatus]) -> Self {
-        let is_fellow =
-            |r: &&Route<'_>| route.group.is_some() && r.group == route.group && r.name != route.name;
-        let state = |r: &Route<'_>| states.iter().find(|s| s.name == r.name).cloned().unwrap_or_default();
-        Self { routes: routes.iter().filter(is_fellow).map(|r| (r, state(r))).collect() }
+    /// Those of `route`; none if it is for itself. `states` are those of `routes`, in their order.
+    pub fn of(
+        terms: &'a Terms<'a>,
+        route: &Route<'r>,
+        routes: &'a [Route<'r>],
+        states: &'a [RouteStatus],
+    ) -> Self {
+        let is_fellow = |(r, _): &(&Route<'_>, &RouteStatus)| {
+            route.group.is_some() && r.group == route.group && r.name != route.name
+        };
+        Self { terms, routes: routes.iter().zip(states).filter(is_fellow).collect(), all: states }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.routes.len()
     }
 
     /// Why a route that moves has to come back with another one.
@@ -29,33 +42,24 @@ impl<'a, 'r> Fellows<'a, 'r> {
             let latched = route.entry.as_ref().is_some_and(|e| e.latched && e.attempt >= status.attempt);
             let why = match status.phase {
                 Phase::RollingBack => "is taken back".to_owned(),
-                Phase::Ramp | Phase::Done => {
-                    let empty =
-                        || (!route.target_ready).then(|| "its target has no ready endpoint".to_owned());
+                phase if phase.has_weight() => {
                     let latched = || latched.then(|| "found latched at the edge".to_owned());
-                    breach(route, status).or_else(empty).or_else(latched)?
+                    harm(self.terms, route, status).or_else(latched)?
                 }
-                Phase::Pending | Phase::RolledBack => return None,
+                _ => return None,
             };
             Some(format!("route {} of its group: {why}", route.name))
         })
     }
 
     /// Why an attempt cannot begin yet: the others have to begin in the same pass, or be on their way.
-    pub fn obstacle(&self, rollback: &Rollback, now: Timestamp) -> Option<String> {
+    pub fn obstacle(&self, now: Timestamp) -> Option<String> {
         self.first(|route, status| match status.phase {
-            Phase::Ramp | Phase::Done => None,
+            phase if phase.has_weight() => None,
             Phase::RollingBack => Some("to be taken back".to_owned()),
-            Phase::RolledBack if status.attempt >= rollback.max_attempts => {
-                Some("a person: all of its attempts are used".to_owned())
-            }
-            Phase::RolledBack if !remaining(status, rollback.cooldown.into(), now).is_zero() => {
-                Some("its cooldown".to_owned())
-            }
-            Phase::Pending | Phase::RolledBack if route.id.is_none() => {
-                Some(route.problem.clone().unwrap_or_default())
-            }
-            Phase::Pending | Phase::RolledBack => obstacle(route),
+            Phase::RolledBack if rest(self.terms, status, now).is_some() => rest(self.terms, status, now),
+            _ if route.id.is_none() => Some(route.problem.clone().unwrap_or_default()),
+            _ => obstacle(route, status, unmet(route, self.all)),
         })
     }
 
@@ -69,14 +73,14 @@ impl<'a, 'r> Fellows<'a, 'r> {
             Ordering::Equal if !acknowledged(route, status) || status.since.is_none() => {
                 Some("every edge pod to acknowledge its weight".to_owned())
             }
-            Ordering::Equal => patience(route, status, now),
+            Ordering::Equal => patience(self.terms, route, status, now),
         })
     }
 
     /// Whether one of them still has weight.
     pub fn moving(&self) -> Option<String> {
         self.first(|_, status| match status.phase {
-            Phase::Ramp | Phase::Done => Some("to be taken back".to_owned()),
+            phase if phase.has_weight() => Some("to be taken back".to_owned()),
             _ => None,
         })
     }

@@ -1,6 +1,6 @@
 //! Two routes of one group, through everything that can happen to one of them.
 
-use super::super::machine::{Effect, State, step};
+use super::super::machine::{Effect, State, step, tests::rules};
 use super::*;
 use crate::edges::tally::Breach;
 use std::collections::BTreeMap;
@@ -33,9 +33,10 @@ impl World {
             audience: None,
             permille,
             min_hold: Duration::from_secs(10).into(),
+            approval: false,
         });
         Self {
-            profile: Profile { name: "p".into(), ramp: ramp.into(), min_requests: 20 },
+            profile: Profile { name: "p".into(), ramp: ramp.into(), min_requests: 20, soak: None },
             state: State::default(),
             entries: BTreeMap::new(),
             revision: 0,
@@ -56,19 +57,23 @@ impl World {
                 structured: true,
                 entry: self.entries.get(&format!("id-{name}")).cloned(),
                 weights_revision: self.revision,
+                seen: self.revision,
                 acknowledged: Some(self.revision),
                 target_ready: true,
                 safe_ready: true,
                 counted: Sides { service: Counts { requests, ..Counts::default() }, ..Sides::default() },
+                judged: Sides::default(),
                 breach: None,
+                depends_on: &[],
+                revisions: String::new(),
                 behind: Vec::new(),
             };
             change(&mut route);
             route
         };
         let routes = NAMES.map(route);
-        let rollback = Rollback { cooldown: Duration::from_secs(30).into(), max_attempts: 3 };
-        let (mut next, effects) = step(&routes, &rollback, &self.state, at(self.second));
+        let rules = rules(30, 3);
+        let (mut next, effects) = step(&rules.terms(), &routes, &self.state, &[], at(self.second));
         if !effects.is_empty() {
             self.revision += 1;
             for effect in &effects {

@@ -1,9 +1,14 @@
 //! The machine against a world that forgets, lags and breaks at any moment.
 
+use super::super::terms::{Back, Closed};
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-use stomaton_crds::v1alpha1::{RampStep, Weights};
+use stomaton_crds::{
+    conditions::Reason,
+    edge_state::{Counts, Mix},
+    v1alpha1::{Bad, Budget, Certainty, Judge, RampStep, Rollback, Verdict, Weights},
+};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).unwrap()
@@ -14,8 +19,39 @@ pub fn profile(permilles: &[i32], hold: u64) -> Profile {
         audience: None,
         permille,
         min_hold: Duration::from_secs(hold).into(),
+        approval: false,
     });
-    Profile { name: "p".into(), ramp: ramp.collect(), min_requests: 20 }
+    Profile { name: "p".into(), ramp: ramp.collect(), min_requests: 20, soak: None }
+}
+
+/// What a plan says as a whole.
+#[derive(Default)]
+pub struct Rules {
+    pub rollback: Rollback,
+    pub judges: Vec<Judge>,
+    pub certainty: Certainty,
+    pub budget: Budget,
+    pub closed: Option<Closed>,
+    pub back: Option<Back>,
+}
+
+impl Rules {
+    pub fn terms(&self) -> Terms<'_> {
+        Terms {
+            rollback: &self.rollback,
+            judges: &self.judges,
+            certainty: &self.certainty,
+            budget: &self.budget,
+            spec_hash: "0123456789abcdef".into(),
+            closed: self.closed.clone(),
+            back: self.back.clone(),
+        }
+    }
+}
+
+/// Rules of nothing but rollbacks.
+pub fn rules(cooldown: u64, max_attempts: i32) -> Rules {
+    Rules { rollback: rollback(cooldown, max_attempts), ..Rules::default() }
 }
 
 fn rollback(cooldown: u64, max_attempts: i32) -> Rollback {
@@ -33,11 +69,15 @@ pub fn route(profile: &Profile) -> Route<'_> {
         structured: true,
         entry: None,
         weights_revision: 0,
+        seen: 0,
         acknowledged: None,
         target_ready: true,
         safe_ready: true,
         counted: Sides::default(),
+        judged: Sides::default(),
         breach: None,
+        depends_on: &[],
+        revisions: "new/old".into(),
         behind: Vec::new(),
     }
 }
@@ -62,7 +102,8 @@ fn answers(requests: u64) -> Sides {
 /// Plan, edge and pods in one: applies effects, acknowledges, counts.
 struct World {
     profile: Profile,
-    rollback: Rollback,
+    rules: Rules,
+    acts: Vec<Act>,
     state: State,
     entry: Option<RouteWeights>,
     revision: i64,
@@ -75,7 +116,8 @@ impl World {
     fn new(permilles: &[i32]) -> Self {
         Self {
             profile: profile(permilles, 10),
-            rollback: rollback(30, 2),
+            rules: rules(30, 2),
+            acts: Vec::new(),
             state: State::default(),
             entry: None,
             revision: 0,
@@ -92,7 +134,8 @@ impl World {
         input.acknowledged = self.acknowledged;
         input.counted = answers(self.counted);
         change(&mut input);
-        let (mut next, effects) = step(&[input], &self.rollback, &self.state, at(self.second));
+        let (mut next, effects) =
+            step(&self.rules.terms(), &[input], &self.state, &self.acts, at(self.second));
         let effect = effects.into_iter().next();
         if let Some(effect) = &effect {
             self.revision += 1;
@@ -154,7 +197,7 @@ fn nothing_begins_while_something_is_missing_and_status_says_what() {
     for (word, take_away) in missing {
         let mut input = route(&p);
         take_away(&mut input);
-        let (state, effects) = step(&[input], &rollback(1, 1), &State::default(), at(0));
+        let (state, effects) = step(&rules(1, 1).terms(), &[input], &State::default(), &[], at(0));
         assert_eq!(effects, [], "{word}");
         assert!(state.routes[0].waits_for.contains(word), "{}", state.routes[0].waits_for);
     }
@@ -184,6 +227,18 @@ fn no_acknowledgement_no_hold() {
         assert_eq!(world.pass(|_| {}), None);
         assert_eq!((world.status().weights.applied, world.status().since.clone()), (0, None));
     }
+}
+
+#[test]
+fn what_edge_pods_have_seen_and_nobody_else_knows_acknowledges_nothing() {
+    let mut world = World::new(&[50, 1000]);
+    world.pass(|_| {});
+    world.acknowledged = Some(world.revision + 1);
+    let seen = world.revision + 1;
+    world.pass(|r| r.seen = seen);
+    assert_eq!((world.status().weights.applied, world.status().since.clone()), (0, None));
+    world.pass(|_| {});
+    assert_eq!(world.status().weights.applied, 50);
 }
 
 #[test]
@@ -287,11 +342,13 @@ fn an_audience_has_the_service_before_everybody() {
         audience: Some("internal".into()),
         permille: 1000,
         min_hold: Duration::from_secs(10).into(),
+        approval: false,
     };
     world.profile.ramp.insert(0, step);
     world.settle();
     let internal = |world: &World| world.entry.as_ref().unwrap().effective("internal");
     assert_eq!((world.at_edge(), internal(&world), world.status().step), (0, 1000, 1));
+    assert_eq!(world.status().phase, Phase::Cohort);
     world.second = 9;
     world.settle();
     assert_eq!(world.at_edge(), 0, "the hold of the audience's step is not over");
@@ -339,14 +396,14 @@ fn taking_back_goes_before_giving() {
     second.name = "other".into();
     let state = State {
         routes: vec![second.clone(), RouteStatus { name: "content".into(), ..second }],
-        history: vec![],
+        ..State::default()
     };
     let mut rises = route(&p);
     (rises.name, rises.entry, rises.acknowledged, rises.counted) =
         ("other", world.entry.clone(), Some(1), answers(50));
     let mut falls = route(&p);
     (falls.entry, falls.breach) = (world.entry.clone(), breach(1));
-    let (_, effects) = step(&[rises, falls], &rollback(1, 1), &state, at(100));
+    let (_, effects) = step(&rules(1, 1).terms(), &[rises, falls], &state, &[], at(100));
     assert_eq!(effects.iter().map(|effect| effect.route.as_str()).collect::<Vec<_>>(), ["content"]);
 }
 
@@ -360,6 +417,201 @@ fn history_is_bounded() {
     }
     assert_eq!(world.status().phase, Phase::Done);
     assert_eq!(world.state.history.len(), MAX_HISTORY);
+}
+
+#[test]
+fn a_soak_comes_between_the_last_step_and_the_end() {
+    let mut world = World::new(&[1000]);
+    world.profile.soak = Some(Duration::from_secs(100).into());
+    world.settle();
+    world.second = 10;
+    world.settle();
+    assert_eq!((world.status().phase, world.at_edge()), (Phase::Soak, 1000));
+    assert!(world.status().waits_for.contains("the soak, until"), "{}", world.status().waits_for);
+    world.second = 109;
+    world.settle();
+    assert_eq!(world.status().phase, Phase::Soak);
+    world.second = 110;
+    world.settle();
+    assert_eq!(world.status().phase, Phase::Done);
+    let evidence: Vec<_> = world.state.history.iter().map(|t| t.evidence.is_some()).collect();
+    assert_eq!(evidence, [false, false, true], "what was counted is said once");
+    world.rules.back = Some(Back { why: "the end".into(), done_too: false });
+    world.settle();
+    assert_eq!(world.at_edge(), 1000);
+    world.rules.back = Some(Back { why: "the end".into(), done_too: true });
+    assert!(world.pass(|_| {}).unwrap().weights.latched);
+}
+
+#[test]
+fn while_the_plan_is_closed_nothing_rises_and_everything_falls() {
+    let closed = Closed { reason: Reason::OutsideWindow, what: "Monday".into(), until: Some(at(500)) };
+    let mut world = World::new(&[50, 1000]);
+    world.rules.closed = Some(closed.clone());
+    world.settle();
+    assert_eq!((world.at_edge(), world.status().waits_for.as_str()), (0, "Monday"));
+    let p = profile(&[50], 1);
+    let wake = wake(&world.rules.terms(), &[route(&p)], &world.state, at(100));
+    assert_eq!(wake, Some(Duration::from_secs(400)));
+    world.rules.closed = None;
+    world.settle();
+    world.rules.closed = Some(closed);
+    world.second = 100;
+    world.settle();
+    assert_eq!((world.at_edge(), world.status().waits_for.as_str()), (50, "Monday"));
+    assert!(world.pass(|r| r.breach = breach(1)).unwrap().weights.latched);
+}
+
+#[test]
+fn a_route_begins_when_those_it_depends_on_are_done() {
+    let (p, on) = (profile(&[1000], 10), ["content".to_owned()]);
+    let rules = rules(1, 1);
+    let mut second = route(&p);
+    (second.name, second.depends_on) = ("other", &on);
+    let routes = [route(&p), second];
+    let (state, _) = step(&rules.terms(), &routes, &State::default(), &[], at(0));
+    assert_eq!(state.routes[1].phase, Phase::Pending);
+    assert!(state.routes[1].waits_for.contains("route content"), "{}", state.routes[1].waits_for);
+    let done = RouteStatus { phase: Phase::Done, ..state.routes[0].clone() };
+    let before = State { routes: vec![done, state.routes[1].clone()], ..State::default() };
+    assert_eq!(step(&rules.terms(), &routes, &before, &[], at(1)).0.routes[1].phase, Phase::Ramp);
+}
+
+#[test]
+fn no_more_routes_are_on_their_way_than_the_budget_has_room_for() {
+    let p = profile(&[1000], 10);
+    let names = ["a", "b", "c"];
+    let routes = names.map(|name| Route { name, ..route(&p) });
+    let mut rules = rules(1, 1);
+    rules.budget.moving_routes = Some(2);
+    let (state, _) = step(&rules.terms(), &routes, &State::default(), &[], at(0));
+    assert_eq!(
+        state.routes.iter().map(|s| s.phase).collect::<Vec<_>>(),
+        [Phase::Ramp, Phase::Ramp, Phase::Pending]
+    );
+    assert!(state.routes[2].waits_for.contains("the budget: 2 routes"), "{}", state.routes[2].waits_for);
+    // A group needs room for all of it, or the whole edge.
+    let grouped = names.map(|name| Route { name, group: Some("g"), ..route(&p) });
+    let (state, _) = step(&rules.terms(), &grouped, &State::default(), &[], at(0));
+    assert!(state.routes.iter().all(|s| s.phase == Phase::Ramp));
+}
+
+#[test]
+fn a_budget_of_bad_answers_stops_what_rises() {
+    let mut world = World::new(&[50, 250, 1000]);
+    world.rules.budget.bad_per_day = Some(7);
+    world.settle();
+    world.second = 20;
+    world.pass(|r| r.counted.service.bad = 7);
+    assert_eq!(world.at_edge(), 50);
+    assert!(world.status().waits_for.contains("7 bad answers"), "{}", world.status().waits_for);
+    // Said once, of the step that ended; after a day it is forgotten.
+    world.pass(|r| (r.counted.service.bad, r.breach) = (7, breach(1)));
+    world.settle();
+    world.second = 3600;
+    world.settle();
+    assert_eq!(world.status().phase, Phase::RolledBack);
+    world.second = 90_000;
+    world.settle();
+    assert_eq!(world.status().attempt, 2);
+}
+
+fn judged() -> Rules {
+    let judge = Judge {
+        name: "client-errors".into(),
+        of: Bad::ClientErrors,
+        slower_than: None,
+        tolerable_permille: 1,
+        safe_margin_permille: 2000,
+        absolute_permille: 20,
+    };
+    Rules { judges: vec![judge], ..rules(30, 2) }
+}
+
+/// So many answers of the service of which so many are 404, and ten times as many good ones of the monolith.
+fn answered(requests: u64, missing: u64) -> Sides {
+    let of = |requests, missing| Counts {
+        requests,
+        bad: 0,
+        mix: Mix { classes: [0, requests - missing, 0, missing, 0], ..Mix::default() },
+    };
+    Sides { service: of(requests, missing), monolith: of(10 * requests, 0) }
+}
+
+#[test]
+fn a_judge_is_heard_before_a_weight_rises_and_takes_back_what_hurts() {
+    let mut world = World::new(&[50, 1000]);
+    world.rules = judged();
+    world.settle();
+    world.second = 5;
+    world.pass(|r| r.judged = answered(100, 0));
+    world.second = 20;
+    world.pass(|r| r.judged = answered(150, 0));
+    assert_eq!(world.at_edge(), 50, "50 answers after the warm-up show nothing");
+    let said = &world.status().judges[0];
+    assert_eq!((said.verdict, said.counted.requests), (Verdict::NotYet, 150));
+    assert!(world.status().waits_for.contains("judge client-errors"), "{}", world.status().waits_for);
+    world.pass(|r| r.judged = answered(1000, 0));
+    assert_eq!(world.at_edge(), 1000);
+    assert_eq!(world.status().judges[0].counted.requests, 0, "each step is judged for itself");
+
+    let mut world = World::new(&[50, 1000]);
+    world.rules = judged();
+    world.settle();
+    world.second = 5;
+    let effect = world.pass(|r| r.judged = answered(200, 40));
+    assert!(effect.unwrap().weights.latched, "20 % of 404 where the monolith has none");
+    assert!(world.state.history.last().unwrap().message.contains("judge client-errors: 40 of 200"));
+}
+
+#[test]
+fn what_is_counted_while_caches_are_cold_or_of_pods_that_are_gone_is_left_out() {
+    let mut world = World::new(&[50, 1000]);
+    world.rules = judged();
+    world.settle();
+    world.second = 1;
+    world.pass(|r| r.judged = answered(200, 40));
+    assert_eq!(world.status().judges[0].counted.requests, 0, "warming up");
+    world.second = 20;
+    world.pass(|r| r.judged = answered(1200, 40));
+    assert_eq!(world.at_edge(), 1000, "1,000 good ones since");
+
+    let mut world = World::new(&[50, 1000]);
+    world.rules = judged();
+    world.settle();
+    for (second, revisions, counted) in [(5, "new/old", 1000), (20, "newer/old", 0)] {
+        world.second = second;
+        world.pass(|r| (r.judged, r.revisions) = (answered(1000, 0), revisions.into()));
+        assert_eq!(world.status().judges[0].counted.requests, counted, "{revisions}");
+    }
+    assert_eq!(world.at_edge(), 50);
+}
+
+#[test]
+fn where_the_monolith_answers_nothing_it_is_what_it_was() {
+    let mut world = World::new(&[50, 1000]);
+    world.rules = judged();
+    world.settle();
+    // One in ten is 404 on both sides: that is what users ask for.
+    let natural = |requests: u64| {
+        let Sides { service, .. } = answered(requests, requests / 10);
+        Sides { service, monolith: service }
+    };
+    world.second = 20;
+    world.pass(|r| r.judged = natural(20_000));
+    assert_eq!(world.at_edge(), 1000);
+    let alone = |requests, missing| Sides { monolith: Counts::default(), ..answered(requests, missing) };
+    world.settle();
+    world.second = 40;
+    world.pass(|r| r.judged = alone(2000, 200));
+    assert_eq!(world.status().judges[0].monolith_permille, Some(100));
+    assert_eq!(world.status().judges[0].verdict, Verdict::Safe, "{:?}", world.status().judges);
+    world.second = 41;
+    world.settle();
+    let mut hurt = world.state.clone();
+    hurt.routes[0].phase = Phase::Soak;
+    world.state = hurt;
+    assert!(world.pass(|r| r.judged = alone(4000, 2000)).unwrap().weights.latched);
 }
 
 /// What may happen between two passes.
@@ -418,7 +670,7 @@ proptest! {
             }
             let crash = matches!(what, Happening::CrashAfterEdgeWrite);
             let deleted = matches!(what, Happening::WeightsDeleted);
-            let was_moving = world.state.routes.first().is_some_and(|r| matches!(r.phase, Phase::Ramp | Phase::Done));
+            let was_moving = world.state.routes.first().is_some_and(|r| r.phase.has_weight());
             let attempt = world.state.routes.first().map_or(0, |r| r.attempt);
             world.pass(|r| {
                 r.breach = breached.then(|| breach(attempt)).flatten();

@@ -3,19 +3,11 @@
 //!
 //! The finalizer says that children may exist. It is there before the first of them, and goes after the last.
 
-use super::{
-    Error,
-    in_use::{self, Around},
-    kinds,
-};
-use crate::{api, context::Context, metrics::Verb};
-use kube::{
-    Resource, ResourceExt,
-    api::{Patch, PatchParams},
-};
-use serde_json::{Value, json};
+use super::{Error, in_use::Around, kinds};
+use crate::{context::Context, finalizer};
+use kube::ResourceExt;
 use stomaton_crds::{
-    keys::{self, field_managers},
+    keys,
     v1alpha1::{Role, StomatonService},
 };
 
@@ -41,7 +33,7 @@ pub enum Finish {
 pub async fn finish(ctx: &Context, service: &StomatonService, around: &Around) -> Result<Finish, Error> {
     let deleted = service.metadata.deletion_timestamp.is_some();
     let external = service.spec.role == Role::External;
-    if !in_use::finalized(service) || !(deleted || external) {
+    if !finalizer::is_on(service, keys::FINALIZER) || !(deleted || external) {
         return Ok(Finish::NotAsked);
     }
     let by = |finalizer| deleted && service.finalizers().iter().any(|f| f == finalizer);
@@ -57,47 +49,6 @@ pub async fn finish(ctx: &Context, service: &StomatonService, around: &Around) -
     if !left.is_empty() {
         return Ok(Finish::Leaving(left));
     }
-    release(ctx, service).await?;
+    finalizer::take(ctx, service, keys::FINALIZER).await.map_err(Error::Finalizer)?;
     Ok(Finish::Done)
-}
-
-/// Notes that children are about to be made.
-pub async fn prepare(ctx: &Context, service: &StomatonService) -> Result<(), Error> {
-    // An object that is being deleted takes no finalizer any more; it has ours, or it would not be here.
-    if in_use::finalized(service) || service.metadata.deletion_timestamp.is_some() {
-        return Ok(());
-    }
-    let body = json!({
-        "apiVersion": StomatonService::api_version(&()),
-        "kind": StomatonService::kind(&()),
-        "metadata": { "name": service.name_any(), "uid": service.uid(), "finalizers": [keys::FINALIZER] },
-    });
-    write(ctx, service, &PatchParams::apply(field_managers::FINALIZER).force(), &Patch::Apply(body)).await
-}
-
-/// Takes the finalizer away, whoever has put it there: an object that comes out of a backup brings it along.
-async fn release(ctx: &Context, service: &StomatonService) -> Result<(), Error> {
-    let left: Vec<_> = service.finalizers().iter().filter(|f| *f != keys::FINALIZER).collect();
-    let body = json!({ "metadata": {
-        "uid": service.uid(), "resourceVersion": service.resource_version(), "finalizers": left,
-    }});
-    write(ctx, service, &PatchParams::default(), &Patch::Merge(body)).await
-}
-
-async fn write(
-    ctx: &Context,
-    service: &StomatonService,
-    params: &PatchParams,
-    patch: &Patch<Value>,
-) -> Result<(), Error> {
-    let (name, namespace) = (service.name_any(), service.namespace().unwrap_or_default());
-    let api = ctx.namespaced::<StomatonService>(&namespace);
-    let path = format!("{namespace}/{name} (finalizer)");
-    let call = api.patch_metadata(&name, params, patch);
-    match api::write::<StomatonService, _>(&ctx.metrics, Verb::Patch, &path, call).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.is_not_found() => Ok(()),
-        // A conflict too: made anew under the same name, or changed since it was read. The next pass knows.
-        Err(error) => Err(Error::Finalizer(error)),
-    }
 }

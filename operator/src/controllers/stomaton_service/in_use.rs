@@ -1,7 +1,7 @@
 //! Takes a StomatonService; gives who sends traffic to it, and what the cluster has that its children may need. I/O:
 //! three lists, only for a service that is to be taken down or to nothing.
 
-use crate::{api, args::ServiceAccounts, context::Context, optional::Served, watch::Guarded};
+use crate::{api, args::ServiceAccounts, context::Context, finalizer, optional::Served, watch::Guarded};
 use kube::{ResourceExt, api::ListParams};
 use stomaton_crds::{
     keys,
@@ -30,14 +30,9 @@ pub struct Around {
 pub fn matters(service: &StomatonService) -> bool {
     let spec = &service.spec;
     service.metadata.deletion_timestamp.is_some()
-        || (spec.role == Role::External && finalized(service))
+        || (spec.role == Role::External && finalizer::is_on(service, keys::FINALIZER))
         || spec.replicas == Some(0)
         || spec.scaling.as_ref().is_some_and(|s| s.min == 0)
-}
-
-/// Whether children of `service` may exist: they are taken down before it goes.
-pub fn finalized(service: &StomatonService) -> bool {
-    service.finalizers().iter().any(|f| f == keys::FINALIZER)
 }
 
 /// Reads what is around `service`.

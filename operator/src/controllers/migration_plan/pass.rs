@@ -1,0 +1,268 @@
+//! One route's part of a step: from where it stands to where it stands next. Pure.
+
+use super::brakes::{NO_WAY_BACK, harm, obstacle, patience, present_breach, rest, stragglers};
+use super::group::Fellows;
+use super::judging::begin_anew;
+use super::machine::{Route, Terms, acknowledged, wanted};
+use super::ramp::{clear, following, take};
+use super::terms::Closed;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use std::time::Duration;
+use stomaton_crds::{
+    keys::AUDIENCE_PUBLIC,
+    v1alpha1::{Evidence, Phase, RouteStatus, Transition},
+};
+
+/// One route's part of a step.
+pub struct Pass<'a, 'r> {
+    /// The rules.
+    pub terms: &'a Terms<'a>,
+    /// The route, as it was observed.
+    pub route: &'a Route<'r>,
+    /// Those of its group.
+    pub fellows: Fellows<'a, 'r>,
+    /// Why no weight rises.
+    pub closed: Option<&'a Closed>,
+    /// Why the budget has no room for it to begin.
+    pub crowded: Option<String>,
+    /// A route that it waits for.
+    pub unmet: Option<String>,
+    /// The time.
+    pub now: Timestamp,
+    /// What happened, to add to.
+    pub history: &'a mut Vec<Transition>,
+}
+
+impl Pass<'_, '_> {
+    /// Where the route stands next.
+    pub fn advance(&mut self, mut status: RouteStatus) -> RouteStatus {
+        if self.route.id.is_none() {
+            status.waits_for = self.route.problem.clone().unwrap_or_default();
+            return status;
+        }
+        // The salt is that of the highest epoch of the group; it must not change when the route that has it leaves.
+        status.epoch = status.epoch.max(self.fellows.epoch());
+        self.adopt(&mut status);
+        status.waits_for.clear();
+        match status.phase {
+            Phase::Pending => self.pending(&mut status),
+            Phase::Cohort | Phase::Ramp | Phase::Soak | Phase::Done => self.moving(&mut status),
+            Phase::RollingBack => self.rolling_back(&mut status),
+            Phase::RolledBack => self.rolled_back(&mut status),
+        }
+        status
+    }
+
+    /// Takes over what the edge carries when it is ahead of status: an edge write whose status write was lost, or a
+    /// latch that was set past this machine.
+    fn adopt(&mut self, status: &mut RouteStatus) {
+        let Some(entry) = &self.route.entry else { return };
+        let ahead = (entry.attempt, entry.step) > (status.attempt, status.step);
+        if entry.attempt > status.attempt {
+            // What was applied was so in another attempt, and each attempt has an epoch of its own.
+            status.weights.applied = 0;
+            status.epoch = status.epoch.max(i64::from(entry.attempt) - 1);
+        }
+        let moving = status.phase == Phase::Pending || status.phase.has_weight();
+        if entry.latched && entry.attempt >= status.attempt && (moving || entry.attempt > status.attempt) {
+            (status.attempt, status.step) = (entry.attempt, entry.step);
+            let why = harm(self.terms, self.route, status).or_else(|| self.fellows.harm());
+            let why = why.unwrap_or_else(|| "found latched at the edge".to_owned());
+            self.take_back(status, &why);
+        } else if !entry.latched && ahead {
+            status.audiences.clone_from(&entry.permille);
+            status.weights.desired = status.audiences.remove(AUDIENCE_PUBLIC).unwrap_or(0);
+            (status.attempt, status.step) = (entry.attempt, entry.step);
+            let why = "found at the edge: the write was made, its record was lost";
+            self.enter(status, rising(status), why.to_owned());
+        }
+        if Some(entry) == wanted(status).as_ref() && status.revision == 0 {
+            status.revision = self.route.weights_revision;
+        }
+    }
+
+    fn pending(&mut self, status: &mut RouteStatus) {
+        match self.obstacle(status) {
+            Some(what) => status.waits_for = what,
+            None => self.begin(status),
+        }
+    }
+
+    fn moving(&mut self, status: &mut RouteStatus) {
+        if let Some(why) = self.harm(status) {
+            if self.route.safe_ready {
+                self.take_back(status, &why);
+            } else {
+                status.waits_for = format!("{why}{NO_WAY_BACK}");
+            }
+            return;
+        }
+        if !acknowledged(self.route, status) {
+            status.waits_for = "every edge pod to acknowledge the weight".to_owned();
+            return;
+        }
+        if status.since.is_none() {
+            self.acknowledge(status);
+        }
+        match status.phase {
+            Phase::Cohort | Phase::Ramp => self.ramp(status),
+            Phase::Soak => self.soak(status),
+            _ => {}
+        }
+    }
+
+    fn ramp(&mut self, status: &mut RouteStatus) {
+        let next = following(self.route.profile, status);
+        let closed = || next.and(self.closed).map(|closed| closed.what.clone());
+        if let Some(what) = self.waits(status).or_else(closed) {
+            status.waits_for = what;
+        } else if let Some((number, step)) = next {
+            let counted = status.evidence;
+            take(status, number, step);
+            let whose =
+                step.audience.as_ref().map(|audience| format!(", now for {audience}")).unwrap_or_default();
+            self.enter(
+                status,
+                rising(status),
+                format!("{} answers, {} bad, in the step before{whose}", counted.requests, counted.bad),
+            );
+        } else if self.route.profile.soak.is_some_and(|soak| !Duration::from(soak).is_zero()) {
+            let why = format!("{}: is watched on", counted(status, "at the last step"));
+            self.go_on(status, Phase::Soak, why);
+            status.since = Some(MicroTime(self.now));
+        } else {
+            self.go_on(status, Phase::Done, counted(status, "at the last step"));
+        }
+    }
+
+    fn soak(&mut self, status: &mut RouteStatus) {
+        match self.waits(status) {
+            Some(what) => status.waits_for = what,
+            None => self.go_on(status, Phase::Done, counted(status, "at the last step and in the soak")),
+        }
+    }
+
+    /// What an acknowledged step, with those of its group, still waits for.
+    fn waits(&self, status: &RouteStatus) -> Option<String> {
+        patience(self.terms, self.route, status, self.now)
+            .or_else(|| self.fellows.not_yet(self.route, status, self.now))
+    }
+
+    /// Another phase with the weight of the last step: nothing changes at the edge, and it stays acknowledged.
+    fn go_on(&mut self, status: &mut RouteStatus, phase: Phase, why: String) {
+        let before = status.clone();
+        self.enter(status, phase, why);
+        (status.since, status.evidence, status.weights, status.revision, status.judges, status.revisions) =
+            (before.since, before.evidence, before.weights, before.revision, before.judges, before.revisions);
+        self.record_acknowledgement(status);
+    }
+
+    fn rolling_back(&mut self, status: &mut RouteStatus) {
+        if !acknowledged(self.route, status) {
+            status.waits_for = stragglers(&self.route.behind);
+            return;
+        }
+        // The salt is that of all of them.
+        if let Some(what) = self.fellows.moving() {
+            status.waits_for = what;
+            return;
+        }
+        self.record_acknowledgement(status);
+        status.weights.applied = 0;
+        status.phase = Phase::RolledBack;
+        status.since = Some(MicroTime(self.now));
+        if status.attempt < self.terms.rollback.attempts(status) {
+            // A new salt, made while nobody is on the service: other users go first in the next attempt.
+            status.epoch += 1;
+        }
+        self.rolled_back(status);
+    }
+
+    fn rolled_back(&mut self, status: &mut RouteStatus) {
+        match rest(self.terms, status, self.now).or_else(|| self.obstacle(status)) {
+            Some(what) => status.waits_for = what,
+            None => self.begin(status),
+        }
+    }
+
+    /// What keeps an attempt from beginning.
+    fn obstacle(&self, status: &RouteStatus) -> Option<String> {
+        obstacle(self.route, status, self.unmet.clone())
+            .or_else(|| self.closed.map(|closed| closed.what.clone()))
+            .or_else(|| self.fellows.obstacle(self.now))
+            .or_else(|| self.crowded.clone())
+    }
+
+    /// What hurts users now.
+    fn harm(&self, status: &RouteStatus) -> Option<String> {
+        harm(self.terms, self.route, status).or_else(|| self.fellows.harm())
+    }
+
+    fn begin(&mut self, status: &mut RouteStatus) {
+        clear(status);
+        let Some((number, step)) = following(self.route.profile, status) else { return };
+        take(status, number, step);
+        status.attempt += 1;
+        let why = format!("attempt {} begins", status.attempt);
+        self.enter(status, rising(status), why);
+    }
+
+    fn take_back(&mut self, status: &mut RouteStatus, why: &str) {
+        clear(status);
+        self.enter(status, Phase::RollingBack, why.to_owned());
+        // The edge is told at the moment of the breach, before any pass hears of it: that is when it was decided.
+        let decided = present_breach(self.route, status).map(|breach| breach.at);
+        if let (Some(at), Some(entry)) = (decided, self.history.last_mut()) {
+            entry.at = MicroTime(at);
+        }
+        status.waits_for = "every edge pod to acknowledge the rollback".to_owned();
+    }
+
+    /// A new phase or weight: nothing is known of it yet.
+    fn enter(&mut self, status: &mut RouteStatus, phase: Phase, message: String) {
+        let ended = status.phase.is_under_way() && phase != Phase::Soak && status.evidence.requests > 0;
+        let evidence = ended.then_some(status.evidence);
+        status.phase = phase;
+        (status.revision, status.since, status.evidence) = (0, None, Evidence::default());
+        (status.approved, status.promoted) = (None, None);
+        status.weights.observed = None;
+        // Of a route that comes back people want to see why.
+        if phase.has_weight() {
+            begin_anew(status);
+        }
+        self.history.push(Transition {
+            at: MicroTime(self.now),
+            route: status.name.clone(),
+            phase,
+            permille: status.weights.desired,
+            revision: 0,
+            acknowledged: None,
+            evidence,
+            message,
+        });
+    }
+
+    fn acknowledge(&mut self, status: &mut RouteStatus) {
+        status.weights.applied = status.weights.desired;
+        status.since = Some(MicroTime(self.now));
+        self.record_acknowledgement(status);
+    }
+
+    fn record_acknowledgement(&mut self, status: &RouteStatus) {
+        let last = self.history.iter_mut().rev().find(|t| t.route == status.name);
+        if let Some(entry) = last.filter(|t| t.acknowledged.is_none()) {
+            entry.acknowledged = Some(MicroTime(self.now));
+            entry.revision = status.revision;
+        }
+    }
+}
+
+/// The phase of a route whose weight goes up: that of audiences first, as far as the ramp says so.
+fn rising(status: &RouteStatus) -> Phase {
+    if status.weights.desired == 0 && !status.audiences.is_empty() { Phase::Cohort } else { Phase::Ramp }
+}
+
+fn counted(status: &RouteStatus, when: &str) -> String {
+    format!("{} answers, {} bad, {when}", status.evidence.requests, status.evidence.bad)
+}
