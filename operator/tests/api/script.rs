@@ -16,7 +16,9 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::{fmt::Debug, time::Duration};
-use stomaton_crds::v1alpha1::{EdgeConfig, Gateway, MigrationPlan, StomatonService};
+use stomaton_crds::v1alpha1::{
+    EdgeConfig, Gateway, MigrationPlan, PlanAction, PlanActionStatus, StomatonService,
+};
 
 /// What is done, and the name by which a test speaks of it.
 pub type Step = (&'static str, for<'a> fn(&'a mut World) -> LocalBoxFuture<'a, ()>);
@@ -94,6 +96,8 @@ pub async fn migrate(world: &mut World) {
     world.create::<MigrationPlan>(plan_body("plan", &["content"], ramp)).await;
     let id = world.compiled("content").await;
     world.route("plan", "content", "first weight", |r| r.weights.applied == 500).await;
+    act(world, "Hold", Some("content")).await;
+    act(world, "Resume", None).await;
     let plans: Api<MigrationPlan> = world.api();
     world
         .eventually("second weight", async || {
@@ -107,6 +111,22 @@ pub async fn migrate(world: &mut World) {
         })
         .await;
     ready::<Gateway>(world, "edge").await;
+}
+
+/// An act of a person, which the operator has to answer.
+pub async fn act(world: &World, action: &str, route: Option<&str>) -> PlanActionStatus {
+    let name = format!("plan-{}", action.to_lowercase());
+    let mut spec = json!({"plan": "plan", "action": action, "user": "somebody"});
+    if let Some(route) = route {
+        spec["route"] = json!(route);
+    }
+    world.create::<PlanAction>(json!({"metadata": {"name": name}, "spec": spec})).await;
+    let acts = world.api::<PlanAction>();
+    world
+        .eventually("an answer to the act", async || {
+            acts.get(&name).await.unwrap().status.ok_or_else(|| format!("no status of {name}"))
+        })
+        .await
 }
 
 async fn move_back(world: &mut World) {

@@ -118,7 +118,8 @@ pub fn namespace_grant() -> Vec<Value> {
     documents(include_str!("../../../manifests/install/namespace-grant/rbac.yaml"))
 }
 
-fn documents(text: &str) -> Vec<Value> {
+/// The documents of a manifest.
+pub fn documents(text: &str) -> Vec<Value> {
     text.split("\n---\n").map(|document| serde_saphyr::from_str(document).unwrap()).collect()
 }
 
@@ -589,7 +590,7 @@ pub fn plan_body(name: &str, routes: &[&str], ramp: Value) -> Value {
         "metadata": { "name": name },
         "spec": {
             "gatewayRef": { "name": "edge" }, "routes": routes,
-            "profiles": [{ "name": "fast", "ramp": ramp }],
+            "profiles": [{ "name": "fast", "ramp": ramp }], "judges": [],
             "rollback": { "cooldown": "1s", "maxAttempts": 2 },
         },
     })
