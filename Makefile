@@ -27,7 +27,7 @@ fuzz: ## The checks of names, the encoder and the lexer against strings nobody t
 	PROPTEST_CASES=1000000 $(TEST) --lib fuzz
 
 test-unit: ## Unit and property tests: need nothing
-	$(TEST) --lib --bins --test generated --test rules
+	$(TEST) --lib --bins --test command --test generated --test model --test rules
 
 test-api: tools ## Controllers against a real API server; the edge against a real NGINX
 	$(TEST) --test api --test edge --test 'cluster_api' --test 'cluster_kind' --test 'load_*'
@@ -50,6 +50,9 @@ bench-edge: ## What the edge costs and loses: target/reports/bench-edge.json (ne
 	cargo build --workspace
 	cargo bench --workspace --profile dev --bench edge
 
+test-model: ## The migration machine in ten million states and more (some minutes, some gigabytes)
+	$(TEST) --test model -- --ignored --nocapture for_long
+
 test-crash: tools ## That a crash of the operator at any single write leaves no trace (some minutes)
 	$(TEST) --test api -- --ignored --nocapture crash
 
@@ -65,4 +68,4 @@ cluster-up: ## Start the local cluster
 cluster-down: ## Stop the local cluster and leave nothing of it
 	$(E2E) cluster down
 
-.PHONY: help demo test lint lint-nginx fuzz test-unit test-api test-edge-oldest test-e2e test-cluster test-crash bench-edge bench-operator crds tools cluster-up cluster-down
+.PHONY: help demo test lint lint-nginx fuzz test-unit test-api test-edge-oldest test-e2e test-cluster test-model test-crash bench-edge bench-operator crds tools cluster-up cluster-down

@@ -1,0 +1,43 @@
+//! The parts of a plan that belong to a route. Pure.
+
+use crate::error::Error;
+use kube::ResourceExt as _;
+use stomaton_crds::v1alpha1::{
+    MigrationPlan, MigrationPlanStatus, PlanRoute, Profile, RampStep, RouteStatus,
+};
+
+/// The route of a plan by its name.
+pub fn route<'a>(plan: &'a MigrationPlan, name: &str) -> Result<&'a PlanRoute, Error> {
+    plan.spec.routes.iter().find(|r| r.name == name).ok_or_else(|| Error::NoRoute {
+        plan: plan.name_any(),
+        route: name.to_owned(),
+        routes: plan.spec.routes.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// What is known of the route of this name.
+pub fn route_status<'a>(plan: &'a MigrationPlan, name: &str) -> Option<&'a RouteStatus> {
+    plan.status.as_ref()?.routes.iter().find(|r| r.name == name)
+}
+
+/// The profile by which a route moves.
+pub fn profile<'a>(plan: &'a MigrationPlan, name: &str) -> Option<&'a Profile> {
+    let route = plan.spec.routes.iter().find(|r| r.name == name)?;
+    plan.spec.profiles.iter().find(|p| p.name == route.profile)
+}
+
+/// Step `number` of a ramp, from 1.
+pub fn step(profile: &Profile, number: i32) -> Option<&RampStep> {
+    profile.ramp.get(usize::try_from(number).ok()?.checked_sub(1)?)
+}
+
+/// The status, if it speaks of the plan as it is now.
+pub fn current(plan: &MigrationPlan) -> Result<&MigrationPlanStatus, Error> {
+    let observed = plan.status.as_ref().and_then(|status| status.observed_generation);
+    let current = observed.is_some() && observed == plan.metadata.generation;
+    plan.status.as_ref().filter(|_| current).ok_or_else(|| Error::Stale {
+        plan: plan.name_any(),
+        generation: plan.metadata.generation.unwrap_or_default(),
+        observed: observed.map_or_else(|| "none".to_owned(), |generation| generation.to_string()),
+    })
+}
