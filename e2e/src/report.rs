@@ -149,6 +149,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = String::new();
         for Row { name, value, unit, goal, ok, .. } in &self.rows {
+            // As many digits as a person reads; the file has all of them.
+            let value = (value * 1000.0).round() / 1000.0;
             let goal = goal.map(|goal| format!("{} (goal {goal})", if *ok { "ok" } else { "NOT OK" }));
             let line = format!("  {name:<22} {value:>12} {unit:<9} {}", goal.unwrap_or_default());
             writeln!(text, "{}", line.trim_end())?;

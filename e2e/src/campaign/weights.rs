@@ -5,9 +5,10 @@
 use crate::{
     harness::{
         Doing as _, Error,
-        fleet::{CONTENT, Fleet, Plan},
+        fleet::{CONTENT, Fleet, Plan, now_micros},
         service::list,
         traffic::{Mix, Traffic},
+        wait::{self, Seen},
         weight_log::WeightLog,
     },
     load::{
@@ -17,7 +18,10 @@ use crate::{
 };
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use stomaton_crds::v1alpha1::{MigrationPlan, MigrationPlanStatus, Phase, RouteStatus};
 
 /// The routes, with their paths and groups: all of them go to the content service.
@@ -35,6 +39,7 @@ const SUPPLIERS: &str = "suppliers";
 /// Everybody, and those who are known by a token.
 pub const AUDIENCES: [Option<&str>; 3] = [None, Some(INTERNAL), Some(SUPPLIERS)];
 const HOLD: &str = "500ms";
+const GONE_WITHIN: Duration = Duration::from_secs(30);
 
 /// What became of it.
 pub struct Outcome {
@@ -113,6 +118,9 @@ pub async fn run(
     let traffic = Traffic::start(fleet, mix).await?;
     let (mut changes, mut groups, mut revisions) = (Vec::new(), Vec::new(), BTreeSet::new());
     for number in 0..plans {
+        if let Some(before) = number.checked_sub(1) {
+            delete(fleet, &format!("steps-{before}"), &mut changes).await?;
+        }
         let (name, log) = (format!("steps-{number}"), WeightLog::follow(fleet.namespace));
         let status = through(fleet, &name, steps).await?;
         for audience in AUDIENCES {
@@ -120,13 +128,34 @@ pub async fn run(
         }
         revisions.extend(status.history.iter().map(|transition| transition.revision));
         groups.push(group(&status));
-        let plans = fleet.namespace.api::<MigrationPlan>();
-        plans.delete(&name, &DeleteParams::default()).await.doing(format!("delete the plan {name}"))?;
     }
+    // The last plan stays: what is sent under it can be checked.
     traffic.reaches(requests, Duration::from_secs(60 + 2 * requests / rate)).await?;
     let mut records = traffic.finish().await?;
     records.sort_by_key(|record| record.sent_micros);
     Ok(Outcome { records, revisions: revisions.len(), changes, groups })
+}
+
+/// Deletes a plan. Its routes go back to the monolith, and nobody is left to say when that was acknowledged.
+async fn delete(fleet: &Fleet<'_>, name: &str, changes: &mut Vec<WeightChange>) -> Result<(), Error> {
+    let mut last: BTreeMap<(String, Option<String>), WeightChange> = BTreeMap::new();
+    for change in changes.iter() {
+        last.insert((change.route.clone(), change.audience.clone()), change.clone());
+    }
+    let begun_micros = now_micros();
+    let plans = fleet.namespace.api::<MigrationPlan>();
+    plans.delete(name, &DeleteParams::default()).await.doing(format!("delete the plan {name}"))?;
+    let back = |change: WeightChange| WeightChange {
+        permille: 0,
+        begun_micros,
+        acknowledged_micros: None,
+        ..change
+    };
+    changes.extend(last.into_values().filter(|change| change.permille > 0).map(back));
+    wait::object(&plans, name, "the plan to be gone", GONE_WITHIN, |plan| {
+        Seen::when(plan.is_none(), || "it is there".to_owned())
+    })
+    .await
 }
 
 /// An edge with the three routes that tells the audiences apart.

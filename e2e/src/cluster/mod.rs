@@ -219,6 +219,11 @@ impl Cluster {
         self.access.kubectl().await
     }
 
+    /// A program that takes kubectl's options, on its way to this cluster.
+    pub fn with_access(&self, program: &Path) -> tokio::process::Command {
+        self.access.given(tokio::process::Command::new(program))
+    }
+
     /// Makes the project's images that changed and gives the nodes those that they lack. On an
     /// existing cluster this is an error: its images come from a registry.
     pub async fn load_images(&self) -> Result<Vec<Image>, Error> {

@@ -45,20 +45,25 @@ impl Access {
 
     /// A `kubectl` that speaks to this cluster: this machine's, or the one built with the cluster.
     pub async fn kubectl(&self) -> Result<Command, Error> {
-        let mut command = if cmd::in_path("kubectl") {
+        let command = if cmd::in_path("kubectl") {
             Command::new("kubectl")
         } else {
             let mut command = Command::new(super::kubebin::ensure(&Progress::start()).await?);
             command.arg("kubectl");
             command
         };
+        Ok(self.given(command))
+    }
+
+    /// The command with the options that say which cluster.
+    pub fn given(&self, mut command: Command) -> Command {
         if let Some(kubeconfig) = &self.kubeconfig {
             command.arg("--kubeconfig").arg(kubeconfig);
         }
         if let Some(context) = &self.context {
             command.args(["--context", context]);
         }
-        Ok(command)
+        command
     }
 
     /// The nodes, each with whether it is Ready.

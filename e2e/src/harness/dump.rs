@@ -4,7 +4,7 @@ use super::{Harness, install, namespace::Namespace, target_dir};
 use crate::cluster::cmd::tail;
 use std::{fs, path::Path};
 
-const OURS: &str = "stomatonservices,gateways,migrationplans,edgeconfigs,edgeweights";
+const OURS: &str = "stomatonservices,gateways,migrationplans,planactions,edgeconfigs,edgeweights";
 // No Secrets.
 const THEIRS: &str = "deployments,replicasets,controllerrevisions,horizontalpodautoscalers,poddisruptionbudgets,\
                       services,endpointslices,pods";

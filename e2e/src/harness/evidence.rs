@@ -188,6 +188,7 @@ mod tests {
             permille,
             revision,
             acknowledged: acknowledged.map(at),
+            evidence: None,
             message: String::new(),
         }
     }

@@ -1,7 +1,7 @@
 //! Puts the operator on the cluster, as a user would: `kubectl apply -k manifests/install`. Before it, builds the
 //! programs and gives the nodes their images. I/O: runs cargo and kubectl, talks to the cluster.
 
-use super::{Doing as _, Error, Harness, wait, wait::Seen, workspace};
+use super::{Doing as _, Error, Harness, fleet::EDGE, namespace::Namespace, wait, wait::Seen, workspace};
 use crate::{
     cluster::{
         self,
@@ -10,13 +10,17 @@ use crate::{
     images::Image,
 };
 use futures::FutureExt as _;
-use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease};
+use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingAdmissionPolicyBinding, apps::v1::Deployment,
+    coordination::v1::Lease,
+};
 use kube::{
     Api,
-    api::{Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 use std::{fs, panic::AssertUnwindSafe, time::Duration};
+use stomaton_crds::v1alpha1::EdgeWeights;
 use tokio::process::Command;
 
 /// The operator's namespace.
@@ -107,9 +111,44 @@ impl Harness {
         outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
+    /// Runs `body` while edge objects may be written by others than the operator, as a restored etcd writes them, past
+    /// every admission; `namespace` has some. The policy is there again however `body` ends.
+    pub async fn past_admission(
+        &self,
+        namespace: &Namespace<'_>,
+        body: impl AsyncFnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        const BINDING: &str = "stomaton-edge-objects";
+        let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(self.client.clone());
+        let found = bindings.get(BINDING).await.doing("read a policy's binding")?;
+        let mut again = ValidatingAdmissionPolicyBinding { spec: found.spec, ..Default::default() };
+        (again.metadata.name, again.metadata.labels) = (found.metadata.name, found.metadata.labels);
+        bindings.delete(BINDING, &DeleteParams::default()).await.doing("take a policy away")?;
+        let outcome = AssertUnwindSafe(async {
+            may_delete(namespace, true).await?;
+            body().await
+        });
+        let outcome = outcome.catch_unwind().await;
+        bindings.create(&PostParams::default(), &again).await.doing("put a policy back")?;
+        may_delete(namespace, false).await?;
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
     fn operator(&self) -> Api<Deployment> {
         Api::namespaced(self.client.clone(), NAMESPACE)
     }
+}
+
+/// Waits until the API server knows whether people may delete weights.
+async fn may_delete(namespace: &Namespace<'_>, wanted: bool) -> Result<(), Error> {
+    let try_it = DeleteParams { dry_run: true, ..DeleteParams::default() };
+    let weights = namespace.api::<EdgeWeights>();
+    wait::until("the API server to know of a policy", Duration::from_secs(60), async || {
+        let answer = weights.delete(EDGE, &try_it).await;
+        let refused = matches!(&answer, Err(kube::Error::Api(status)) if status.code == 403);
+        Ok(Seen::when(refused != wanted, || format!("{answer:?}")))
+    })
+    .await
 }
 
 /// How many operators the manifest asks for.

@@ -1,7 +1,7 @@
 //! A namespace of one's own, and putting things into it. I/O: kubectl and the API server.
 
-use super::{Doing as _, Error, Harness, wait, wait::Seen, workspace};
-use crate::cluster::cmd::Doing as _;
+use super::{Doing as _, Error, Harness, target_dir, wait, wait::Seen, workspace};
+use crate::cluster::{self, cmd::Doing as _};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::core::v1::{Namespace as Object, Pod},
@@ -89,6 +89,14 @@ impl<'a> Namespace<'a> {
     pub async fn apply_kustomization(&self, dir: &Path) -> Result<(), Error> {
         self.harness.kubectl(&["apply", "-k", &dir.to_string_lossy()]).await?;
         Ok(())
+    }
+
+    /// Runs `kubectl stomaton`, and gives what it said.
+    pub async fn stomaton(&self, args: &[&str]) -> Result<String, Error> {
+        let plugin = target_dir().join("debug/kubectl-stomaton");
+        let mut command = self.harness.cluster.with_access(&plugin);
+        command.args(["--namespace", &self.name]).args(args);
+        Ok(cluster::cmd::output(&mut command).await?)
     }
 
     /// Pods with this label, those that are on their way out left out.

@@ -113,7 +113,14 @@ async fn weights_that_are_deleted_come_back_as_they_were_and_nobody_notices() {
 async fn delete_weights(namespace: &Namespace<'_>, fleet: &Fleet<'_>) -> Result<(), Error> {
     let weights = namespace.api::<EdgeWeights>();
     let before = weights.get(EDGE).await.doing("read the weights")?;
-    weights.delete(EDGE, &DeleteParams::default()).await.doing("delete the weights")?;
+    match weights.delete(EDGE, &DeleteParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 403 => {}
+        answer => return Err(Error::Broken(format!("a person may delete weights: {answer:?}"))),
+    }
+    // The one way that is left: whoever tidies up after a Gateway.
+    let collector = "--as=system:serviceaccount:kube-system:generic-garbage-collector";
+    let delete = ["delete", "edgeweights", EDGE, "--namespace", &namespace.name, collector];
+    namespace.harness.kubectl(&delete).await?;
     let revision =
         wait::object(&weights, EDGE, "the weights to be there again", LIMIT, |found| match found {
             Some(new) if new.metadata.uid != before.metadata.uid => Seen::Yes(new.spec.clone()),

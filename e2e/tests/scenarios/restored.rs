@@ -31,7 +31,7 @@ async fn weights_of_the_past_move_nobody_and_do_not_mute_a_rollback() {
         fleet.route_is(PLAN, "the third weight", LIMIT, |r| r.weights.applied == 750).await?;
 
         let restored = async || {
-            restore(namespace, &past).await?;
+            namespace.harness.past_admission(namespace, async || restore(namespace, &past).await).await?;
             traffic.goes_on(600).await
         };
         namespace.harness.without_operator(restored).await?;
