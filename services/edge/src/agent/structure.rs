@@ -142,13 +142,14 @@ impl Structure {
     }
 
     async fn try_apply(&mut self, spec: &Arc<EdgeConfigSpec>) -> Result<(), StructureError> {
+        let begun = Instant::now();
         let status = self.supervisor.ask(Verb::Status).await?;
         // What an attempt before this one has left.
         let current = self.dir.join("current");
         files::keep_two_generations(&self.dir, &current)?;
         self.settings.version = status.version;
-        let rendered = render(spec, &self.settings).map_err(|e| StructureError::Refused(e.to_string()))?;
-        for left_out in &rendered.dropped {
+        let config = render(spec, &self.settings).map_err(|e| StructureError::Refused(e.to_string()))?;
+        for left_out in &config.dropped {
             warn!(subject = left_out.subject, reason = left_out.reason, "left out of the configuration");
         }
         let name = format!("gen-{}", self.next);
@@ -156,8 +157,10 @@ impl Structure {
         let generation = self.dir.join(&name);
         fs::create_dir(&generation).map_err(fail("make", &generation))?;
         let file = generation.join("nginx.conf");
-        fs::write(&file, &rendered.text).map_err(fail("write", &file))?;
+        fs::write(&file, &config.text).map_err(fail("write", &file))?;
+        let rendered = begun.elapsed();
         self.supervisor.ask(Verb::Test(file)).await?;
+        let tested = begun.elapsed();
 
         let before = fs::read_link(&current).ok();
         files::replace_link(&current, &name)?;
@@ -175,8 +178,13 @@ impl Structure {
             reloaded?;
             self.state.change(|s| s.reloads += 1);
         }
+        let reloaded = begun.elapsed();
         self.kept.keep(spec)?;
-        self.acknowledge(spec.revision).await
+        self.acknowledge(spec.revision).await?;
+        let [rendered, tested, reloaded, all] =
+            [rendered, tested, reloaded, begun.elapsed()].map(|took| took.as_millis());
+        info!(revision = spec.revision, rendered, tested, reloaded, all, "configuration in force, after ms");
+        Ok(())
     }
 
     /// Waits until NGINX answers with `revision`, from all of its workers.
@@ -190,7 +198,6 @@ impl Structure {
             }
             sleep(Duration::from_millis(5)).await;
         }
-        info!(revision, "configuration in force");
         Ok(())
     }
 
