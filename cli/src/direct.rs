@@ -82,7 +82,9 @@ pub fn report(latch: &Latch, gateway: &str, namespace: &str) -> String {
          curl -si http://ADDRESS/PATH | grep -i x-stomaton-edge   # side=monolith, on each edge pod, with spec.diagnostics.responseHeader"
     ));
     lines.push(
-        "The operator keeps the latches when it is back; `kubectl stomaton resume` ends them.".to_owned(),
+        "An operator that comes back takes this for a rollback like any other: the next attempt follows the cooldown. \
+         `kubectl stomaton rollback` then keeps it back until somebody resumes it."
+            .to_owned(),
     );
     lines.join("\n") + "\n"
 }

@@ -21,8 +21,9 @@ pub struct EdgeState {
     pub at_micros: i64,
     /// What NGINX really serves, read back through NGINX itself.
     pub applied: Applied,
-    /// The highest revisions this agent has ever seen; a new revision is minted above them, so that an object that
-    /// was restored from an older snapshot cannot mute a rollback.
+    /// The highest revisions this agent has ever seen, and one more where weights came under the same revision that said
+    /// something else. A new revision is minted above them, so that an object that was restored from an older snapshot
+    /// cannot mute a rollback.
     pub seen: Applied,
     /// Why the newest revision is not applied, when it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,6 +31,10 @@ pub struct EdgeState {
     /// Routes, by id, that this pod holds on their safe side and of which no EdgeWeights has said so yet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub latches: BTreeMap<String, Latch>,
+    /// Attempts that the weights in force take back, by route id. A store that came back from the past may have forgotten
+    /// them; this pod has not.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub taken: BTreeMap<String, i32>,
     /// Log lines counted in this boot.
     pub lines: u64,
     /// Stretches of the log that were lost unread. A gap voids a verdict of Safe, never one of Harm.

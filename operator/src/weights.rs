@@ -122,12 +122,14 @@ async fn put(
     }
 }
 
-/// The object with these entries, at a higher revision; nothing if it already says so.
+/// The object with these entries, at a higher revision; nothing if it already says so and edge pods can hear it.
 fn merged(present: Option<&EdgeWeightsSpec>, write: &Write<'_>) -> Result<Option<EdgeWeightsSpec>, Error> {
     let Write { entries, above, known, .. } = *write;
     let mut spec = present.cloned().unwrap_or(EdgeWeightsSpec { revision: 0, routes: Default::default() });
     let news: Vec<_> = entries.iter().filter(|(id, entry)| spec.routes.get(*id) != Some(entry)).collect();
-    if news.is_empty() {
+    // Edge pods take no revision that they are past. Only a store that came back from the past is behind them.
+    let muted = present.is_some_and(|present| present.revision < above);
+    if news.is_empty() && !muted {
         return Ok(None);
     }
     for (id, entry) in &news {
@@ -197,6 +199,17 @@ mod tests {
     #[test]
     fn nothing_to_say_is_not_said() {
         assert_eq!(put(Some((1, 1, false)), (1, 1, false)).unwrap(), None);
+    }
+
+    #[test]
+    fn what_edge_pods_cannot_hear_is_said_again() {
+        let present = EdgeWeightsSpec { revision: 7, routes: [("r".to_owned(), entry(1, 1, false))].into() };
+        let again = |above| {
+            merged(Some(&present), &Write { gateway: &gateway(), entries: &[], above, known: None }).unwrap()
+        };
+        assert_eq!(again(7), None);
+        let said = again(9).unwrap();
+        assert_eq!((said.revision, &said.routes), (10, &present.routes));
     }
 
     #[test]

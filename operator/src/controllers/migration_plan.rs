@@ -76,11 +76,17 @@ pub enum Error {
     Finalizer(#[source] api::Error),
 }
 
+/// Edge pods that are ahead of EdgeWeights for longer than this are so because EdgeWeights came back from the past: no cache
+/// is so late.
+const LATE: Duration = Duration::from_secs(2);
+
 /// What passes share: caches, the way to the edge pods, and the last status written of each plan.
 pub struct Shared {
     caches: Caches,
     killer: Killer,
     written: Mutex<HashMap<String, Written>>,
+    /// Since when edge pods are ahead of EdgeWeights, by plan.
+    ahead: Mutex<HashMap<String, Instant>>,
 }
 
 /// Our own last word on a plan: used until the cache has it too.
@@ -124,6 +130,11 @@ impl Reconcile for MigrationPlan {
                 Err(error) => return Err(error.into()),
             }
         }
+        let ahead = shared.ahead(&plan, &observed);
+        if effects.is_empty() && ahead.is_some_and(|ahead| ahead >= LATE) {
+            // What EdgeWeights say is what the plan wants, but nobody hears it.
+            carry_out(ctx, &plan, &observed, &[]).await?;
+        }
         let moved = !effects.is_empty() || !same_but_evidence(&old, &next);
         let wake = machine::wake(&terms, &routes, &next, now);
         let gone = evict::evict(ctx, &plan, &gateway_of(&plan), &routes, &next, &observed.view).await;
@@ -139,7 +150,8 @@ impl Reconcile for MigrationPlan {
                 .map_err(Error::Finalizer)?;
             return Ok(None);
         }
-        Ok(if moved { Some(SOON) } else { wake.into_iter().chain(gone).min() })
+        let again = ahead.map(|ahead| LATE.saturating_sub(ahead).max(machine::COUNT_AGAIN));
+        Ok(if moved { Some(SOON) } else { wake.into_iter().chain(gone).chain(again).min() })
     }
 }
 
@@ -186,7 +198,7 @@ pub async fn run(ctx: Arc<Context>, alarms: mpsc::UnboundedReceiver<Alarm>, stop
     // A task of its own, so that no pass is in front of it; it ends with this one.
     let mut path = JoinSet::new();
     path.spawn(rollback.run(alarms, told, stop.clone()));
-    let shared = Arc::new(Shared { caches, killer, written: Mutex::default() });
+    let shared = Arc::new(Shared { caches, killer, written: Mutex::default(), ahead: Mutex::default() });
     tokio::select! {
         () = run_controller(controller, ctx, shared, stop.clone()) => {}
         // Nobody would take routes back: this part is dead, and with it the process.
@@ -251,6 +263,18 @@ impl Shared {
         let own = Written { version: version(plan), status, at: Instant::now() };
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written.insert(uid, own);
+    }
+
+    /// For how long edge pods have seen weights that are not known here; none if they have not.
+    fn ahead(&self, plan: &MigrationPlan, observed: &Observed) -> Option<Duration> {
+        let known = observed.weights.as_ref()?.spec.revision;
+        let uid = plan.uid()?;
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        if observed.view.weights_seen() <= known {
+            ahead.remove(&uid);
+            return None;
+        }
+        Some(ahead.entry(uid).or_insert_with(Instant::now).elapsed())
     }
 
     /// Whether evidence of this plan was written a moment ago.

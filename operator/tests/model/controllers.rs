@@ -28,6 +28,9 @@ impl World {
                 None => return,
             }
         }
+        if outcome.effect.is_none() {
+            self.renew(setting, at);
+        }
         let controller = &mut self.controllers[at];
         controller.pending = Some(status).filter(|_| controller.plan != Some(status));
     }
@@ -92,6 +95,15 @@ impl World {
         }
     }
 
+    /// What the agents' weights say was taken back.
+    fn taken_by(&self, setting: &Setting, at: usize) -> u8 {
+        if !self.controllers[at].heard || !setting.has(Guard::Latch) {
+            return 0;
+        }
+        let latched = self.agents.iter().filter_map(|agent| agent.entry).filter(|entry| entry.latched);
+        latched.map(|entry| entry.attempt).max().unwrap_or(0)
+    }
+
     fn view(&mut self, setting: &Setting, at: usize) -> View {
         let revisions = self.agents.iter().map(|agent| agent.revision);
         let all = if setting.has(Guard::Acknowledgement) { revisions.min() } else { revisions.max() };
@@ -104,6 +116,7 @@ impl World {
             plan,
             weights,
             seen,
+            taken: self.taken_by(setting, at),
             acknowledged,
             target_ready: self.ready || !setting.has(Guard::Readiness),
             enough,

@@ -131,7 +131,6 @@ fn status_is_true_whoever_writes_it() {
 }
 
 #[test]
-#[ignore = "does not hold yet: agents that are ahead of a restored EdgeWeights are not noticed"]
 fn a_restored_store_undoes_no_rollback() {
     let budget = Budget { breaches: 1, flips: 1, restores: 1, crashes: 0 };
     run(alone(budget), Search::Broad, 6_000_000, &[TAKEN_IS_OVER, ROLLED_BACK]).assert_kept();

@@ -26,6 +26,8 @@ pub struct View {
     pub weights: Option<Weights>,
     /// The highest revision that any agent reports.
     pub seen: u8,
+    /// The last attempt that any agent's weights take back.
+    pub taken: u8,
     /// The revision that counts as served by all agents; none: not all were heard.
     pub acknowledged: Option<u8>,
     pub target_ready: bool,
@@ -111,6 +113,7 @@ fn route<'a>(view: &View, plan: &'a Plan) -> Route<'a> {
         entry: view.weights.map(|present| weights(present.entry)),
         weights_revision: view.weights.map_or(0, |present| present.revision.into()),
         seen: view.seen.into(),
+        taken: view.taken.into(),
         acknowledged: view.acknowledged.map(i64::from),
         target_ready: view.target_ready,
         safe_ready: true,

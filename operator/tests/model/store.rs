@@ -51,6 +51,15 @@ impl World {
         }
     }
 
+    /// Says again what agents cannot hear: EdgeWeights that came back from the past are behind them.
+    pub fn renew(&mut self, setting: &Setting, at: usize) {
+        let above = self.seen_by(at);
+        let muted = self.live.filter(|live| live.revision < above && setting.has(Guard::Minting));
+        if let Some(live) = muted {
+            self.put(live.entry, above + 1);
+        }
+    }
+
     fn put(&mut self, entry: Entry, revision: u8) -> u8 {
         self.find_fault(entry, revision);
         self.held &= self.live.is_some_and(|live| live.entry.like(entry));

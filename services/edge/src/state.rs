@@ -83,7 +83,9 @@ impl State {
 
     /// Changes anything else; a change is published at once.
     pub fn change(&self, change: impl FnOnce(&mut EdgeState)) {
-        let news = |s: &EdgeState| (s.applied, s.seen, s.reloads, s.latches.clone(), s.certificates.clone());
+        let news = |s: &EdgeState| {
+            (s.applied, s.seen, s.reloads, s.latches.clone(), s.taken.clone(), s.certificates.clone())
+        };
         let mut inner = lock(&self.inner);
         let before = news(&inner.state);
         change(&mut inner.state);

@@ -106,6 +106,7 @@ impl Observed {
                 entry: facts.entry.clone(),
                 weights_revision,
                 seen,
+                taken: facts.id.as_deref().map_or(0, |id| self.view.taken(id)),
                 acknowledged,
                 target_ready: facts.target_ready,
                 safe_ready: facts.safe_ready,

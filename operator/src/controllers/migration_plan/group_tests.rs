@@ -58,6 +58,7 @@ impl World {
                 entry: self.entries.get(&format!("id-{name}")).cloned(),
                 weights_revision: self.revision,
                 seen: self.revision,
+                taken: 0,
                 acknowledged: Some(self.revision),
                 target_ready: true,
                 safe_ready: true,

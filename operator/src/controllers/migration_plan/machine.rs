@@ -36,7 +36,7 @@ use stomaton_crds::{
 pub const MAX_HISTORY: usize = 100;
 
 /// How often counters are looked at while the next step waits for them.
-const COUNT_AGAIN: Duration = Duration::from_secs(1);
+pub const COUNT_AGAIN: Duration = Duration::from_secs(1);
 /// How often they are looked at while only people wait for them.
 const SHOW_AGAIN: Duration = Duration::from_secs(5);
 
@@ -75,6 +75,8 @@ pub struct Route<'a> {
     /// The highest revision of the weights that any edge pod has seen. What is above `weights_revision` is not known here:
     /// the cache is late, or EdgeWeights came back from the past.
     pub seen: i64,
+    /// The last attempt that an edge pod knows to be taken back; 0: none.
+    pub taken: i32,
     /// The lowest revision of the weights that all edge pods serve; none if there is no pod or one is silent.
     pub acknowledged: Option<i64>,
     /// Whether the target has a ready endpoint.

@@ -70,6 +70,7 @@ pub fn route(profile: &Profile) -> Route<'_> {
         entry: None,
         weights_revision: 0,
         seen: 0,
+        taken: 0,
         acknowledged: None,
         target_ready: true,
         safe_ready: true,
@@ -376,6 +377,28 @@ fn a_latch_set_past_the_machine_is_adopted() {
     world.revision += 1;
     world.settle();
     assert_eq!(world.status().phase, Phase::RolledBack);
+}
+
+#[test]
+fn what_edge_pods_have_taken_back_is_not_forgotten_with_the_store() {
+    // The store is that of a time before the rollback: weight, and a status that knows nothing.
+    let mut world = World::new(&[50, 1000]);
+    world.settle();
+    let effect = world.pass(|r| (r.taken, r.seen) = (1, 9)).unwrap();
+    assert!(effect.weights.latched && effect.weights.attempt == 1);
+    // Or it is empty.
+    let mut world = World::new(&[50, 1000]);
+    let effect = world.pass(|r| (r.taken, r.seen) = (1, 9)).unwrap();
+    assert!(effect.weights.latched && effect.weights.attempt == 1);
+    // A pod that is late says nothing about a further attempt.
+    let mut world = World::new(&[50, 1000]);
+    world.settle();
+    world.pass(|r| r.breach = breach(1));
+    world.settle();
+    world.second = 100;
+    world.settle();
+    assert_eq!((world.status().attempt, world.at_edge()), (2, 50));
+    assert_eq!(world.pass(|r| r.taken = 1), None);
 }
 
 #[test]

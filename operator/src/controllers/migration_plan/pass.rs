@@ -54,31 +54,47 @@ impl Pass<'_, '_> {
         status
     }
 
-    /// Takes over what the edge carries when it is ahead of status: an edge write whose status write was lost, or a
-    /// latch that was set past this machine.
+    /// Takes over what edge pods have taken back and EdgeWeights do not say, and then what EdgeWeights carry when they are
+    /// ahead of status: a write whose status write was lost, or a latch that was set past this machine.
     fn adopt(&mut self, status: &mut RouteStatus) {
+        let (taken, there) = (self.route.taken, self.route.entry.as_ref().map_or(0, |entry| entry.attempt));
+        let goes_on = taken == status.attempt && status.phase.has_weight();
+        if taken > 0 && taken >= there && (taken > status.attempt || goes_on) {
+            let why = harm(self.terms, self.route, status).or_else(|| self.fellows.harm());
+            let why =
+                why.unwrap_or_else(|| "edge pods have taken it back, by weights not known here".to_owned());
+            self.come_to(status, taken);
+            self.take_back(status, &why);
+        }
         let Some(entry) = &self.route.entry else { return };
         let ahead = (entry.attempt, entry.step) > (status.attempt, status.step);
-        if entry.attempt > status.attempt {
-            // What was applied was so in another attempt, and each attempt has an epoch of its own.
-            status.weights.applied = 0;
-            status.epoch = status.epoch.max(i64::from(entry.attempt) - 1);
-        }
         let moving = status.phase == Phase::Pending || status.phase.has_weight();
         if entry.latched && entry.attempt >= status.attempt && (moving || entry.attempt > status.attempt) {
-            (status.attempt, status.step) = (entry.attempt, entry.step);
             let why = harm(self.terms, self.route, status).or_else(|| self.fellows.harm());
             let why = why.unwrap_or_else(|| "found latched at the edge".to_owned());
+            self.come_to(status, entry.attempt);
+            status.step = entry.step;
             self.take_back(status, &why);
         } else if !entry.latched && ahead {
+            self.come_to(status, entry.attempt);
             status.audiences.clone_from(&entry.permille);
             status.weights.desired = status.audiences.remove(AUDIENCE_PUBLIC).unwrap_or(0);
-            (status.attempt, status.step) = (entry.attempt, entry.step);
+            status.step = entry.step;
             let why = "found at the edge: the write was made, its record was lost";
             self.enter(status, rising(status), why.to_owned());
         }
         if Some(entry) == wanted(status).as_ref() && status.revision == 0 {
             status.revision = self.route.weights_revision;
+        }
+    }
+
+    /// An attempt that this status has not heard of. What was applied was so in another one, and each has an epoch of its
+    /// own.
+    fn come_to(&self, status: &mut RouteStatus, attempt: i32) {
+        if attempt > status.attempt {
+            status.attempt = attempt;
+            status.weights.applied = 0;
+            status.epoch = status.epoch.max(i64::from(attempt) - 1);
         }
     }
 

@@ -63,12 +63,17 @@ impl Force {
     /// Puts what of `newest` may be applied in force.
     pub(super) fn admit(&self, newest: Newest<EdgeWeightsSpec>) {
         let mut inner = lock(&self.inner);
-        let admitted = match newest {
+        let seen = inner.kept.seen();
+        let (admitted, clashes) = match newest {
             Newest::Nothing => return,
-            Newest::Unreadable(why) => Err(why),
-            Newest::Object(spec) => inner.kept.admit(spec.revision, &spec).map(|()| spec),
+            Newest::Unreadable(why) => (Err(why), false),
+            Newest::Object(spec) => {
+                let admitted = inner.kept.admit(spec.revision, &spec).map(|()| spec.clone());
+                let clashes = admitted.is_err() && spec.revision == seen;
+                (admitted, clashes)
+            }
         };
-        self.state.change(|s| s.seen.weights = inner.kept.seen());
+        self.state.change(|s| s.seen.weights = inner.kept.seen() + i64::from(clashes));
         self.state.refuse(Object::EdgeWeights, admitted.as_ref().err().map(String::as_str));
         let Ok(spec) = admitted else { return };
         if inner.spec.as_ref().is_some_and(|there| there.revision == spec.revision) && !inner.due {
@@ -170,7 +175,8 @@ impl Inner {
             self.untidy = true;
         }
         self.due = false;
-        state.change(|s| s.latches = self.latches.all().clone());
+        let taken = self.spec.as_deref().map(taken).unwrap_or_default();
+        state.change(|s| (s.latches, s.taken) = (self.latches.all().clone(), taken));
     }
 
     fn keep_latches(&self) {
@@ -181,6 +187,12 @@ impl Inner {
             warn!(%error, "latches not kept for the next start");
         }
     }
+}
+
+/// The attempts that weights take back, by route.
+fn taken(spec: &EdgeWeightsSpec) -> BTreeMap<String, i32> {
+    let latched = spec.routes.iter().filter(|(_, entry)| entry.latched);
+    latched.map(|(id, entry)| (id.clone(), entry.attempt)).collect()
 }
 
 fn load(path: &Path) -> Result<Latches, FileError> {

@@ -4,6 +4,7 @@ use crate::support::{Client, PATIENCE, Pod, ROTATE_AT, backends, config, fixed, 
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
+use stomaton_crds::edge_state::EdgeState;
 use stomaton_crds::v1alpha1::EdgeConfigSpec;
 use stomaton_edge::control::{ControlError, Verb};
 
@@ -84,7 +85,9 @@ async fn a_lower_revision_or_another_content_is_refused() {
     let reason = refused.refused.unwrap();
     assert!(reason.contains("EdgeWeights") && reason.contains("lower than 5"), "{reason}");
     pod.give_weights(weights(5, &[(1, 0)]));
-    states.until(|state| state.refused.as_ref().is_some_and(|r| r.contains("another content"))).await;
+    let clashes = |state: &EdgeState| state.refused.as_ref().is_some_and(|r| r.contains("another content"));
+    let refused = states.until(clashes).await;
+    assert_eq!(refused.seen.weights, 6, "what is minted next has to be above");
     assert_eq!(pod.get("/a", &[]).await.backend(), "service");
 
     pod.give_config(structure(4, "/b"));
