@@ -31,8 +31,8 @@ pub struct EdgeState {
     /// Routes, by id, that this pod holds on their safe side and of which no EdgeWeights has said so yet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub latches: BTreeMap<String, Latch>,
-    /// Attempts that the weights in force take back, by route id. A store that came back from the past may have forgotten
-    /// them; this pod has not.
+    /// The last attempt of each route, by id, that is over by the weights in force: taken back by them, or before theirs. A
+    /// store that came back from the past may have forgotten it; this pod has not.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub taken: BTreeMap<String, i32>,
     /// Log lines counted in this boot.

@@ -132,8 +132,8 @@ impl Reconcile for MigrationPlan {
         }
         let ahead = shared.ahead(&plan, &observed);
         if effects.is_empty() && ahead.is_some_and(|ahead| ahead >= LATE) {
-            // What EdgeWeights say is what the plan wants, but nobody hears it.
-            carry_out(ctx, &plan, &observed, &[]).await?;
+            // What EdgeWeights say here is what the plan wants, but nobody hears it.
+            carry_out(ctx, &plan, &observed, &machine::all_wanted(&routes, &next)).await?;
         }
         let moved = !effects.is_empty() || !same_but_evidence(&old, &next);
         let wake = machine::wake(&terms, &routes, &next, now);

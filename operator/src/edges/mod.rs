@@ -95,7 +95,7 @@ impl EdgeView {
         self.states().map(|s| s.seen.weights.max(s.applied.weights).max(latched(s))).max().unwrap_or(0)
     }
 
-    /// The last attempt of a route that any pod knows to be taken back; 0: none.
+    /// The last attempt of a route that any pod knows to be over; 0: none.
     pub fn taken(&self, route_id: &str) -> i32 {
         self.states().filter_map(|s| s.taken.get(route_id)).copied().max().unwrap_or(0)
     }

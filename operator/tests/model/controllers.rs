@@ -95,13 +95,13 @@ impl World {
         }
     }
 
-    /// What the agents' weights say was taken back.
+    /// The last attempt that is over by the weights of any agent.
     fn taken_by(&self, setting: &Setting, at: usize) -> u8 {
         if !self.controllers[at].heard || !setting.has(Guard::Latch) {
             return 0;
         }
-        let latched = self.agents.iter().filter_map(|agent| agent.entry).filter(|entry| entry.latched);
-        latched.map(|entry| entry.attempt).max().unwrap_or(0)
+        let over = |entry: Entry| if entry.latched { entry.attempt } else { entry.attempt.saturating_sub(1) };
+        self.agents.iter().filter_map(|agent| agent.entry).map(over).max().unwrap_or(0)
     }
 
     fn view(&mut self, setting: &Setting, at: usize) -> View {

@@ -26,7 +26,7 @@ pub struct View {
     pub weights: Option<Weights>,
     /// The highest revision that any agent reports.
     pub seen: u8,
-    /// The last attempt that any agent's weights take back.
+    /// The last attempt that is over by any agent's weights.
     pub taken: u8,
     /// The revision that counts as served by all agents; none: not all were heard.
     pub acknowledged: Option<u8>,

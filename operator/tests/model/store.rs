@@ -51,12 +51,13 @@ impl World {
         }
     }
 
-    /// Says again what agents cannot hear: EdgeWeights that came back from the past are behind them.
+    /// Says again what agents cannot hear: EdgeWeights that came back from the past are behind them. What is cached is what
+    /// is wanted, or there would be something else to write.
     pub fn renew(&mut self, setting: &Setting, at: usize) {
         let above = self.seen_by(at);
-        let muted = self.live.filter(|live| live.revision < above && setting.has(Guard::Minting));
-        if let Some(live) = muted {
-            self.put(live.entry, above + 1);
+        let cached = self.controllers[at].weights.filter(|cached| cached.revision < above);
+        if let Some(Weights { entry, .. }) = cached {
+            self.write(setting, Write { cached, entry, above });
         }
     }
 
@@ -101,7 +102,8 @@ fn merged(present: Option<Weights>, write: &Write) -> Merged {
     let Some(there) = present.map(|weights| weights.entry) else { return Merged::Next(revision) };
     let lifts = there.latched && !entry.latched && entry.attempt <= there.attempt;
     let is_past = entry.place() < there.place() && !(entry.latched && entry.attempt == there.attempt);
-    if there == entry {
+    let is_heard = present.is_some_and(|present| present.revision >= above);
+    if there == entry && is_heard {
         Merged::Same
     } else if lifts || is_past {
         Merged::Refused

@@ -75,7 +75,7 @@ pub struct Route<'a> {
     /// The highest revision of the weights that any edge pod has seen. What is above `weights_revision` is not known here:
     /// the cache is late, or EdgeWeights came back from the past.
     pub seen: i64,
-    /// The last attempt that an edge pod knows to be taken back; 0: none.
+    /// The last attempt that an edge pod knows to be over; 0: none.
     pub taken: i32,
     /// The lowest revision of the weights that all edge pods serve; none if there is no pod or one is silent.
     pub acknowledged: Option<i64>,
@@ -243,6 +243,14 @@ pub fn wanted(status: &RouteStatus) -> Option<RouteWeights> {
             Some(RouteWeights { latched: true, attempt, step, ..RouteWeights::default() })
         }
     }
+}
+
+/// The same for all routes.
+pub fn all_wanted(routes: &[Route<'_>], state: &State) -> Vec<Effect> {
+    let of = |(route, status): (&Route<'_>, &RouteStatus)| {
+        Some(Effect { route: route.name.to_owned(), id: route.id.clone()?, weights: wanted(status)? })
+    };
+    routes.iter().zip(&state.routes).filter_map(of).collect()
 }
 
 /// Whether every edge pod serves what this state wants: the edge carries it, and all of them that revision. Not while a

@@ -67,8 +67,10 @@ impl Pass<'_, '_> {
             self.take_back(status, &why);
         }
         let Some(entry) = &self.route.entry else { return };
-        let ahead = (entry.attempt, entry.step) > (status.attempt, status.step);
         let moving = status.phase == Phase::Pending || status.phase.has_weight();
+        // What is taken back is so at whatever step it is found.
+        let further = moving && entry.attempt == status.attempt && entry.step > status.step;
+        let ahead = entry.attempt > status.attempt || further;
         if entry.latched && entry.attempt >= status.attempt && (moving || entry.attempt > status.attempt) {
             let why = harm(self.terms, self.route, status).or_else(|| self.fellows.harm());
             let why = why.unwrap_or_else(|| "found latched at the edge".to_owned());

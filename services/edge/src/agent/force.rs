@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::{fs, io};
 use stomaton_crds::edge_state::Latch;
-use stomaton_crds::v1alpha1::EdgeWeightsSpec;
+use stomaton_crds::v1alpha1::{EdgeWeightsSpec, RouteWeights};
 
 use tracing::{info, warn};
 
@@ -189,10 +189,11 @@ impl Inner {
     }
 }
 
-/// The attempts that weights take back, by route.
+/// The last attempt of each route that is over by these weights: the one that they take back, or that before theirs.
 fn taken(spec: &EdgeWeightsSpec) -> BTreeMap<String, i32> {
-    let latched = spec.routes.iter().filter(|(_, entry)| entry.latched);
-    latched.map(|(id, entry)| (id.clone(), entry.attempt)).collect()
+    let over = |entry: &RouteWeights| if entry.latched { entry.attempt } else { entry.attempt - 1 };
+    let all = spec.routes.iter().map(|(id, entry)| (id.clone(), over(entry)));
+    all.filter(|(_, attempt)| *attempt > 0).collect()
 }
 
 fn load(path: &Path) -> Result<Latches, FileError> {
