@@ -16,8 +16,9 @@ use stomaton_crds::v1alpha1::Phase;
 async fn the_example_as_written_is_ready_and_migrates_by_itself() {
     scenario("install", Turn::Alongside, async |namespace| {
         let fleet = Fleet::deploy_as_written(namespace).await?;
-        let traffic = Traffic::start(&fleet, Mix::of_all_kinds(60)).await?;
-        let limit = Duration::from_secs(150);
+        let traffic = Traffic::start(&fleet, Mix::of_all_kinds(80)).await?;
+        // Four answers a second of the service in the first step: judges want some hundred.
+        let limit = Duration::from_secs(300);
         let status =
             fleet.route_is("stomaton", "the plan to finish", limit, |r| r.phase == Phase::Done).await?;
         let records = traffic.finish().await?;

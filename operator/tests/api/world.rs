@@ -56,7 +56,7 @@ use tokio::{
 };
 
 /// Longest a test waits for anything.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Who the operator is in tests: with exactly the rights that the installation gives it.
 pub const OPERATOR: &str = "system:serviceaccount:stomaton-system:stomaton-operator";
