@@ -54,8 +54,8 @@ pub(super) fn default_guards() -> Vec<Guard> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollback {
-    /// How long a route rests before the second attempt, and twice as long before each that follows. Other users go first
-    /// then.
+    /// How long a route rests before the second attempt. Before each that follows it is twice as long, up to eight times.
+    /// Other users go first then.
     #[serde(default = "default_cooldown")]
     #[schemars(with = "String", length(max = 16), regex(pattern = DURATION))]
     pub cooldown: Duration,
@@ -90,7 +90,7 @@ impl Rollback {
         if status.granted > status.attempt {
             return std::time::Duration::ZERO;
         }
-        let doublings = u32::try_from(status.attempt - 1).unwrap_or(0).min(16);
+        let doublings = u32::try_from(status.attempt - 1).unwrap_or(0).min(3);
         std::time::Duration::from(self.cooldown) * 2_u32.pow(doublings)
     }
 }
