@@ -13,8 +13,10 @@ use e2e::cluster::api::ApiServer;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::{
     api::{
+        apps::v1::{Deployment, ReplicaSet},
         coordination::v1::Lease,
         core::v1::{Namespace, Pod, Secret},
+        policy::v1::PodDisruptionBudget,
         rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -423,30 +425,49 @@ impl World {
         }
     }
 
-    /// Waits until the operator has nothing left to do, and then sees it look at everything five times more and
-    /// write nothing.
+    /// Waits until nobody has anything left to do, and then sees the operator look at everything five times more and
+    /// write nothing. It answers what other controllers do, however late those are, so their changes begin it anew.
     pub async fn assert_nothing_written(&self) {
-        // A pass looks at what other controllers have done so far: they need a moment to be done, too.
         const QUIET: Duration = Duration::from_millis(1500);
-        let (mut from, mut since) = (self.requests().len(), Instant::now());
-        self.eventually("end of writing", async || {
-            let (writes, passes) = self.since(from);
-            if writes.is_empty() && passes >= 2 && since.elapsed() >= QUIET {
-                return Ok(());
-            }
-            if !writes.is_empty() {
-                (from, since) = (self.requests().len(), Instant::now());
-            }
-            Err(format!("{writes:#?} in {passes} passes"))
-        })
-        .await;
-        let from = self.requests().len();
-        self.eventually("five passes", async || {
-            let (_, passes) = self.since(from);
-            if passes >= 5 { Ok(()) } else { Err(format!("{passes}")) }
-        })
-        .await;
-        assert_eq!(self.since(from).0, Vec::<String>::new());
+        let (mut from, mut since, mut seen, mut quiet) = (0, Instant::now(), Vec::new(), false);
+        let found = self
+            .eventually("five passes after the end of all changes", async || {
+                // In this order: a change by others that led to a write is seen whenever the write is.
+                let (writes, passes) = self.since(from);
+                let now = self.versions_by_others().await;
+                if now != seen || (!quiet && !writes.is_empty()) {
+                    (from, since, seen, quiet) = (self.requests().len(), Instant::now(), now, false);
+                    return Err(format!("{writes:#?} in {passes} passes"));
+                }
+                quiet = passes >= 2 && since.elapsed() >= QUIET;
+                let over = quiet && passes >= 7;
+                if over || !writes.is_empty() { Ok(writes) } else { Err(format!("{passes} passes")) }
+            })
+            .await;
+        assert_eq!(found, Vec::<String>::new());
+    }
+
+    /// Name and version of what other controllers write here and the operator reads.
+    async fn versions_by_others(&self) -> Vec<(String, Option<String>)> {
+        let [mut all, sets, pods, budgets] = [
+            self.versions::<Deployment>().await,
+            self.versions::<ReplicaSet>().await,
+            self.versions::<Pod>().await,
+            self.versions::<PodDisruptionBudget>().await,
+        ];
+        all.extend([sets, pods, budgets].concat());
+        all
+    }
+
+    async fn versions<K>(&self) -> Vec<(String, Option<String>)>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        let list = self.api::<K>().list_metadata(&ListParams::default()).await.unwrap();
+        list.items.into_iter().map(|o| (o.name_any(), o.metadata.resource_version)).collect()
     }
 
     /// What the operator wrote here since the request number `from`, and how often it looked at a Deployment.

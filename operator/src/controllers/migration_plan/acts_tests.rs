@@ -1,13 +1,9 @@
 //! What people may do, and what becomes of it.
 
-use super::super::machine::tests::{Rules, profile, route, rules};
+use super::super::machine::tests::{Rules, at, profile, route, rules};
 use super::super::machine::{Effect, step};
 use super::*;
 use stomaton_crds::v1alpha1::{Approves, Profile, RouteWeights};
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_000_000 + second).unwrap()
-}
 
 /// A plan of one route whose writes are acknowledged at once.
 struct World {

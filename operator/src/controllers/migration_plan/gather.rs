@@ -166,8 +166,15 @@ pub fn acts(plan: &MigrationPlan, caches: &Caches) -> Vec<Act> {
     open.filter_map(act).collect()
 }
 
-fn is_ready(endpoint: &Endpoint) -> bool {
-    endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(false)
+fn ready(slices: &[Arc<EndpointSlice>]) -> impl Iterator<Item = &Endpoint> {
+    let is_ready = |e: &&Endpoint| e.conditions.as_ref().and_then(|c| c.ready).unwrap_or(false);
+    slices.iter().flat_map(|slice| &slice.endpoints).filter(is_ready)
+}
+
+/// What made the ready pods, each once: evidence is of these.
+fn makers(slices: &[Arc<EndpointSlice>]) -> String {
+    let pods = ready(slices).filter_map(|endpoint| endpoint.target_ref.as_ref()?.name.as_deref());
+    pods.map(maker).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(",")
 }
 
 /// What made a pod: the name of a ReplicaSet is that of its pods without their last part.
@@ -199,17 +206,18 @@ impl Around<'_> {
         let safe = gateway.map(|g| entry.and_then(|r| r.backend.as_ref()).unwrap_or(&g.spec.default_backend));
         let status = self.status(&route.name, id.as_deref());
         let salt = gateway.map(|g| self.plan.salt(route, &g.spec));
+        let (targets, safes) = (self.slices(Some(&route.target)), self.slices(safe));
         let compiled = id.as_ref().and_then(|id| self.config?.spec.routes.iter().find(|r| r.id == *id));
         RouteFacts {
             problem: self.problem(route, observed, id.is_some(), compiled),
             structured: compiled.is_some_and(|r| r.target.is_some() && r.salt == salt)
                 && observed.view.config_acknowledged() >= self.config.map(|c| c.spec.revision),
             entry: id.as_ref().and_then(|id| observed.weights.as_ref()?.spec.routes.get(id).cloned()),
-            target_ready: self.ready(&route.target.name),
-            safe_ready: safe.is_some_and(|s| self.ready(&s.name)),
+            target_ready: ready(&targets).next().is_some(),
+            safe_ready: ready(&safes).next().is_some(),
             counted: self.counted(id.as_deref(), status, observed),
             breach: id.as_ref().and_then(|id| self.edges.breach(self.key, id)),
-            revisions: self.revisions(route, safe),
+            revisions: format!("{}/{}", makers(&targets), makers(&safes)),
             behind: behind(id.as_deref(), status, observed),
             id,
         }
@@ -285,27 +293,13 @@ impl Around<'_> {
         valid.filter(|p| rival(p)).min_by_key(|p| age(p)).map(|p| p.name_any())
     }
 
-    fn ready(&self, service: &str) -> bool {
-        self.slices(service).iter().flat_map(|slice| &slice.endpoints).any(is_ready)
-    }
-
-    fn slices(&self, service: &str) -> Vec<Arc<EndpointSlice>> {
+    /// What is known of a Service's endpoints.
+    fn slices(&self, service: Option<&BackendRef>) -> Vec<Arc<EndpointSlice>> {
+        let Some(BackendRef { name: service, .. }) = service else { return Vec::new() };
         self.caches.slices.state_filter(|slice| {
             slice.namespace().as_deref() == Some(self.namespace)
                 && slice.labels().get(SERVICE_NAME).is_some_and(|name| name == service)
         })
-    }
-
-    /// What made the ready pods of both sides: evidence is of these.
-    fn revisions(&self, route: &PlanRoute, safe: Option<&BackendRef>) -> String {
-        let of = |service: &BackendRef| {
-            let slices = self.slices(&service.name);
-            let ready = slices.iter().flat_map(|slice| &slice.endpoints).filter(|e| is_ready(e));
-            let pods = ready.filter_map(|e| e.target_ref.as_ref()?.name.as_deref());
-            pods.map(|pod| maker(pod).to_owned()).collect::<BTreeSet<_>>()
-        };
-        let sides = [Some(&route.target), safe].into_iter().flatten().map(of);
-        sides.map(|makers| makers.into_iter().collect::<Vec<_>>().join(",")).collect::<Vec<_>>().join("/")
     }
 
     /// Only answers given under an acknowledged weight are evidence.

@@ -1,6 +1,7 @@
 //! Two routes of one group, through everything that can happen to one of them.
 
-use super::super::machine::{Effect, State, step, tests::rules};
+use super::super::machine::tests::{at, rules};
+use super::super::machine::{Effect, State, step};
 use super::*;
 use crate::edges::tally::Breach;
 use std::collections::BTreeMap;
@@ -11,10 +12,6 @@ use stomaton_crds::{
 };
 
 const NAMES: [&str; 2] = ["cart", "checkout"];
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_000_000 + second).unwrap()
-}
 
 /// Plan and edge in one: every write is acknowledged at once.
 struct World {

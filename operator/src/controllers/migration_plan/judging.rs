@@ -3,11 +3,9 @@
 //! All routes are looked at before any of them moves, so that those of a group decide on the same.
 
 use super::machine::{Route, Terms, acknowledged};
-use super::ramp::remaining;
+use super::ramp::{elapsed, remaining};
 use crate::judges;
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use std::time::Duration;
 use stomaton_crds::{
     edge_state::{Counts, Sides},
     v1alpha1::{Evidence, Judge, JudgeStatus, RouteStatus, Verdict},
@@ -28,6 +26,7 @@ pub fn look(terms: &Terms<'_>, route: &Route<'_>, status: &mut RouteStatus, now:
     let replaced = !status.revisions.is_empty() && status.revisions != route.revisions;
     status.revisions.clone_from(&route.revisions);
     let cold = !remaining(status, terms.certainty.warm_up.into(), now).is_zero();
+    let elapsed = elapsed(status, now).unwrap_or_default();
     let judged = terms.judges.iter().map(|judge| {
         let before = status.judges.iter().find(|j| j.name == judge.name);
         let total = judges::evidence(judge, route.judged);
@@ -36,7 +35,6 @@ pub fn look(terms: &Terms<'_>, route: &Route<'_>, status: &mut RouteStatus, now:
         let counted = less(total, left_out);
         let alone = status.weights.desired == 1000;
         let terms_of_it = if alone { measured_by(judge, known) } else { judge.clone() };
-        let elapsed = elapsed(status, now);
         let said = judges::judge(&terms_of_it, terms.certainty, terms.judges.len(), counted, elapsed);
         JudgeStatus { left_out, monolith_permille: share(counted).or(known), ..said }
     });
@@ -108,11 +106,6 @@ fn measured_by(judge: &Judge, monolith_permille: Option<i32>) -> Judge {
     let was = i64::from(monolith_permille.unwrap_or(0)) * i64::from(judge.safe_margin_permille) / 1000;
     let bound = i32::try_from(was).unwrap_or(i32::MAX).clamp(judge.absolute_permille, 999);
     Judge { absolute_permille: bound, ..judge.clone() }
-}
-
-fn elapsed(status: &RouteStatus, now: Timestamp) -> Duration {
-    let Some(MicroTime(since)) = status.since else { return Duration::ZERO };
-    Duration::try_from(now.duration_since(since)).unwrap_or_default()
 }
 
 /// Answers of both sides, and those that guards call bad.

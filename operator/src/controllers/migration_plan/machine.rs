@@ -109,6 +109,12 @@ pub struct Effect {
 }
 
 impl State {
+    /// The same plan with other routes.
+    fn with(&self, routes: Vec<RouteStatus>) -> Self {
+        let Self { routes: _, history, halted, acts } = self;
+        Self { routes, history: history.clone(), halted: halted.clone(), acts: acts.clone() }
+    }
+
     /// Notes the revision that carries the effect.
     pub fn written(&mut self, route: &str, revision: i64) {
         if let Some(status) = self.routes.iter_mut().find(|r| r.name == route) {
@@ -130,14 +136,13 @@ pub fn step(
     acts: &[Act],
     now: Timestamp,
 ) -> (State, Vec<Effect>) {
-    let mut before =
-        State { routes: routes.iter().map(|route| present(route, state)).collect(), ..state.clone() };
+    let mut before = state.with(routes.iter().map(|route| present(route, state)).collect());
     acts::take(&mut before, terms, routes, acts, now);
     for (route, status) in routes.iter().zip(&mut before.routes) {
         judging::look(terms, route, status, now);
     }
     let closed = terms.closed_for(&before, now);
-    let mut next = State { routes: Vec::with_capacity(routes.len()), ..before.clone() };
+    let mut next = before.with(Vec::with_capacity(routes.len()));
     let mut due: Vec<(&Route<'_>, Effect)> = Vec::new();
     for (at, (route, old)) in routes.iter().zip(&before.routes).enumerate() {
         let fellows = Fellows::of(terms, route, routes, &before.routes);

@@ -10,7 +10,7 @@ use stomaton_crds::{
     v1alpha1::{Bad, Budget, Certainty, Judge, RampStep, Rollback, Verdict, Weights},
 };
 
-fn at(second: i64) -> Timestamp {
+pub fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).unwrap()
 }
 

@@ -60,11 +60,7 @@ impl Pass<'_, '_> {
         let (taken, there) = (self.route.taken, self.route.entry.as_ref().map_or(0, |entry| entry.attempt));
         let goes_on = taken == status.attempt && status.phase.has_weight();
         if taken > 0 && taken >= there && (taken > status.attempt || goes_on) {
-            let why = harm(self.terms, self.route, status).or_else(|| self.fellows.harm());
-            let why =
-                why.unwrap_or_else(|| "edge pods have taken it back, by weights not known here".to_owned());
-            self.come_to(status, taken);
-            self.take_back(status, &why);
+            self.found_back(status, taken, "edge pods have taken it back, by weights not known here");
         }
         let Some(entry) = &self.route.entry else { return };
         let moving = status.phase == Phase::Pending || status.phase.has_weight();
@@ -72,11 +68,8 @@ impl Pass<'_, '_> {
         let further = moving && entry.attempt == status.attempt && entry.step > status.step;
         let ahead = entry.attempt > status.attempt || further;
         if entry.latched && entry.attempt >= status.attempt && (moving || entry.attempt > status.attempt) {
-            let why = harm(self.terms, self.route, status).or_else(|| self.fellows.harm());
-            let why = why.unwrap_or_else(|| "found latched at the edge".to_owned());
-            self.come_to(status, entry.attempt);
+            self.found_back(status, entry.attempt, "found latched at the edge");
             status.step = entry.step;
-            self.take_back(status, &why);
         } else if !entry.latched && ahead {
             self.come_to(status, entry.attempt);
             status.audiences.clone_from(&entry.permille);
@@ -88,6 +81,13 @@ impl Pass<'_, '_> {
         if Some(entry) == wanted(status).as_ref() && status.revision == 0 {
             status.revision = self.route.weights_revision;
         }
+    }
+
+    /// Somebody else has taken this attempt back: `found` is how that is known, if nothing here says why.
+    fn found_back(&mut self, status: &mut RouteStatus, attempt: i32, found: &str) {
+        let why = self.harm(status).unwrap_or_else(|| found.to_owned());
+        self.come_to(status, attempt);
+        self.take_back(status, &why);
     }
 
     /// An attempt that this status has not heard of. What was applied was so in another one, and each has an epoch of its

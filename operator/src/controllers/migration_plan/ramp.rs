@@ -49,6 +49,11 @@ pub fn clear(status: &mut RouteStatus) {
 
 /// What is left of `wait`, counted from when the present step or phase began.
 pub fn remaining(status: &RouteStatus, wait: Duration, now: Timestamp) -> Duration {
-    let Some(MicroTime(since)) = status.since else { return Duration::ZERO };
-    wait.saturating_sub(Duration::try_from(now.duration_since(since)).unwrap_or_default())
+    elapsed(status, now).map_or(Duration::ZERO, |elapsed| wait.saturating_sub(elapsed))
+}
+
+/// How long ago the present step or phase began; none if it has not.
+pub fn elapsed(status: &RouteStatus, now: Timestamp) -> Option<Duration> {
+    let MicroTime(since) = status.since.as_ref()?;
+    Some(Duration::try_from(now.duration_since(*since)).unwrap_or_default())
 }
