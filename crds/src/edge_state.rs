@@ -21,6 +21,10 @@ pub struct EdgeState {
     pub at_micros: i64,
     /// What NGINX really serves, read back through NGINX itself.
     pub applied: Applied,
+    /// What the weights in force say: [`crate::v1alpha1::EdgeWeightsSpec::digest`]. A revision alone is no acknowledgement: a
+    /// store that came back from the past may give the same one to something else. Empty: there are none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub weights_digest: String,
     /// The highest revisions this agent has ever seen, and one more where weights came under the same revision that said
     /// something else. A new revision is minted above them, so that an object that was restored from an older snapshot
     /// cannot mute a rollback.

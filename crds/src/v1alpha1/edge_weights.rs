@@ -1,9 +1,11 @@
 //! `EdgeWeights`: how much of each route its service answers, now. Written by the operator only (break-glass may
 //! latch), read by the agents of that edge. Small, and the only thing a rollback has to write.
 
+use crate::hex::hex;
 use crate::keys::{AUDIENCE_PUBLIC, AUDIENCE_TESTERS};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// Weights of one edge. Has the name of its Gateway. What is not in here is answered by the safe side.
@@ -57,6 +59,15 @@ pub struct RouteWeights {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub step: i32,
+}
+
+impl EdgeWeightsSpec {
+    /// What tells these weights from others of the same revision: 32 hex digits.
+    pub fn digest(&self) -> String {
+        // A type that was read from JSON can be written as such.
+        let spec = serde_json::to_vec(self).unwrap_or_default();
+        hex(&Sha256::digest(spec)[..16])
+    }
 }
 
 impl RouteWeights {

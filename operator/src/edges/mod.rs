@@ -26,6 +26,7 @@ use futures::Stream;
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use std::{
+    cell::LazyCell,
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -33,7 +34,7 @@ use std::{
 use stomaton_crds::{
     edge_state::{EdgeState, Latch},
     kill::{Key as KillKey, Kill},
-    v1alpha1::{Gateway, Guard, MigrationPlan},
+    v1alpha1::{EdgeWeightsSpec, Gateway, Guard, MigrationPlan},
 };
 use tokio::sync::{broadcast, mpsc};
 
@@ -75,12 +76,15 @@ pub struct EdgeView {
 impl EdgeView {
     /// The lowest revision of the structure that all pods serve; none if there is no pod or one is silent.
     pub fn config_acknowledged(&self) -> Option<i64> {
-        self.lowest(|s| s.applied.config)
+        let all: Option<Vec<i64>> = self.pods.iter().map(|p| p.fresh().map(|s| s.applied.config)).collect();
+        all.and_then(|all| all.into_iter().min())
     }
 
-    /// The lowest revision of the weights that all pods serve; none if there is no pod or one is silent.
-    pub fn weights_acknowledged(&self) -> Option<i64> {
-        self.lowest(|s| s.applied.weights)
+    /// Whether all pods serve exactly these weights; not if there is no pod or one is silent.
+    pub fn acknowledges(&self, weights: &EdgeWeightsSpec) -> bool {
+        let digest = LazyCell::new(|| weights.digest());
+        let serves = |s: &EdgeState| s.applied.weights == weights.revision && s.weights_digest == *digest;
+        !self.pods.is_empty() && self.pods.iter().all(|pod| pod.fresh().is_some_and(serves))
     }
 
     /// The highest revision of the structure any pod ever saw, silent ones included.
@@ -102,11 +106,6 @@ impl EdgeView {
 
     fn states(&self) -> impl Iterator<Item = &EdgeState> {
         self.pods.iter().filter_map(|p| p.state.as_ref())
-    }
-
-    fn lowest(&self, revision: impl Fn(&EdgeState) -> i64) -> Option<i64> {
-        let all: Option<Vec<i64>> = self.pods.iter().map(|p| p.fresh().map(&revision)).collect();
-        all.and_then(|all| all.into_iter().min())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use stomaton_crds::edge_state::{Applied, Counts, Sides, Stretch, Why};
+use stomaton_crds::v1alpha1::RouteWeights;
 
 fn gateway() -> Key {
     Key::new("edge").within("shop")
@@ -20,11 +21,16 @@ fn armed(attempt: i32) -> Armed {
     }
 }
 
+fn says(revision: i64) -> EdgeWeightsSpec {
+    EdgeWeightsSpec { revision, routes: BTreeMap::new() }
+}
+
 fn line(weights: i64, bad: u64) -> EdgeState {
     let sides = Sides { service: Counts { requests: bad, bad, ..Counts::default() }, ..Sides::default() };
     EdgeState {
         boot: "b".into(),
         applied: Applied { config: 1, weights },
+        weights_digest: says(weights).digest(),
         seen: Applied { config: 1, weights },
         counters: [("r".to_owned(), [("public".to_owned(), sides)].into())].into(),
         ..EdgeState::default()
@@ -34,17 +40,27 @@ fn line(weights: i64, bad: u64) -> EdgeState {
 #[test]
 fn acknowledged_is_what_every_pod_serves_and_a_silent_pod_serves_nothing_we_know() {
     let (edges, _alarms) = Edges::new();
-    assert_eq!(edges.view(&gateway()).weights_acknowledged(), None, "no pod acknowledges nothing");
+    let acknowledges = |revision| edges.view(&gateway()).acknowledges(&says(revision));
+    assert!(!acknowledges(7), "no pod acknowledges nothing");
     edges.pod_seen(&gateway(), "p1", true, false);
     edges.state_received(&gateway(), "p1", line(7, 0));
-    assert_eq!(edges.view(&gateway()).weights_acknowledged(), Some(7));
+    assert!(acknowledges(7));
     edges.pod_seen(&gateway(), "p2", false, true);
-    assert_eq!(edges.view(&gateway()).weights_acknowledged(), None, "a terminating pod still serves");
+    assert!(!acknowledges(7), "a terminating pod still serves");
     edges.state_received(&gateway(), "p2", line(6, 0));
-    assert_eq!(edges.view(&gateway()).weights_acknowledged(), Some(6));
+    assert!(!acknowledges(7) && !acknowledges(6));
     assert_eq!(edges.view(&gateway()).weights_seen(), 7);
     edges.pod_gone(&gateway(), "p2");
-    assert_eq!(edges.view(&gateway()).weights_acknowledged(), Some(7));
+    assert!(acknowledges(7));
+}
+
+#[test]
+fn the_same_revision_that_said_something_else_acknowledges_nothing() {
+    let (edges, _alarms) = Edges::new();
+    edges.pod_seen(&gateway(), "p", true, false);
+    edges.state_received(&gateway(), "p", line(7, 0));
+    let routes = [("r".to_owned(), RouteWeights { latched: true, ..RouteWeights::default() })].into();
+    assert!(!edges.view(&gateway()).acknowledges(&EdgeWeightsSpec { revision: 7, routes }));
 }
 
 #[test]
@@ -73,9 +89,9 @@ fn a_silent_pod_still_says_what_it_has_seen() {
             silent_for: Some(SILENT_AFTER),
         }],
     };
-    assert_eq!((view.weights_acknowledged(), view.weights_seen()), (None, 9));
+    assert_eq!((view.acknowledges(&says(9)), view.weights_seen()), (false, 9));
     view.pods[0].silent_for = Some(Duration::ZERO);
-    assert_eq!(view.weights_acknowledged(), Some(9));
+    assert!(view.acknowledges(&says(9)));
 }
 
 #[test]

@@ -675,7 +675,9 @@ impl Agent {
             |state, config| state.seen.config = state.seen.config.max(config.spec.revision),
         ));
         tasks.spawn(follow::<EdgeWeights>(client, namespace.to_owned(), shared.clone(), |state, weights| {
-            state.seen.weights = state.seen.weights.max(weights.spec.revision);
+            if weights.spec.revision > state.seen.weights {
+                (state.seen.weights, state.weights_digest) = (weights.spec.revision, weights.spec.digest());
+            }
             state.latches.retain(|route, latch| {
                 let entry = weights.spec.routes.get(route);
                 !entry.is_some_and(|e| e.attempt > latch.attempt || (e.latched && e.attempt == latch.attempt))

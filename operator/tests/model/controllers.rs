@@ -105,9 +105,7 @@ impl World {
     }
 
     fn view(&mut self, setting: &Setting, at: usize) -> View {
-        let revisions = self.agents.iter().map(|agent| agent.revision);
-        let all = if setting.has(Guard::Acknowledgement) { revisions.min() } else { revisions.max() };
-        let acknowledged = all.filter(|_| self.controllers[at].heard);
+        let acknowledged = self.acknowledged(setting, at).filter(|_| self.controllers[at].heard);
         let enough = self.counted(at, acknowledged);
         // Without this guard the highest counts for the lowest, so nothing can be ahead of it.
         let seen = if setting.has(Guard::Acknowledgement) { self.seen_by(at) } else { 0 };
@@ -122,6 +120,17 @@ impl World {
             enough,
             breach: Some(breached).filter(|attempt| *attempt > 0),
         }
+    }
+
+    /// The revision that this process has cached, if all agents serve exactly that. Without this guard one agent is enough,
+    /// whatever it serves.
+    fn acknowledged(&self, setting: &Setting, at: usize) -> Option<u8> {
+        if !setting.has(Guard::Acknowledgement) {
+            return self.agents.iter().map(|agent| agent.revision).max();
+        }
+        let cached = self.controllers[at].weights?;
+        let serves = |agent: &Agent| agent.revision == cached.revision && agent.entry == Some(cached.entry);
+        self.agents.iter().all(serves).then_some(cached.revision)
     }
 
     /// Whether the service answers, in a step that this process saw acknowledged before. The first look at a step is

@@ -28,7 +28,7 @@ pub struct View {
     pub seen: u8,
     /// The last attempt that is over by any agent's weights.
     pub taken: u8,
-    /// The revision that counts as served by all agents; none: not all were heard.
+    /// The revision that counts as served by all agents; none: not all serve it, or not all were heard.
     pub acknowledged: Option<u8>,
     pub target_ready: bool,
     /// Whether enough answers of the service were counted in the present step.

@@ -89,10 +89,16 @@ impl Observed {
         self.gateway.as_deref()
     }
 
+    /// The revision of the weights as cached, if all edge pods serve exactly those.
+    fn acknowledged(&self) -> Option<i64> {
+        let spec = &self.weights.as_ref()?.spec;
+        self.view.acknowledges(spec).then_some(spec.revision)
+    }
+
     /// The machine's input.
     pub fn routes<'a>(&'a self, plan: &'a MigrationPlan) -> Vec<Route<'a>> {
         let weights_revision = self.weights.as_ref().map_or(0, |w| w.spec.revision);
-        let (acknowledged, seen) = (self.view.weights_acknowledged(), self.view.weights_seen());
+        let (acknowledged, seen) = (self.acknowledged(), self.view.weights_seen());
         let of = |(spec, facts): (&'a PlanRoute, &'a RouteFacts)| {
             // The schema holds that every route names a profile; a stored plan may be older than the rule.
             let profile = plan.spec.profiles.iter().find(|p| p.name == spec.profile)?;
@@ -305,9 +311,7 @@ impl Around<'_> {
     /// Only answers given under an acknowledged weight are evidence.
     fn counted(&self, id: Option<&str>, status: Option<&RouteStatus>, observed: &Observed) -> ByAudience {
         match (id, status) {
-            (Some(id), Some(s))
-                if s.revision > 0 && observed.view.weights_acknowledged() >= Some(s.revision) =>
-            {
+            (Some(id), Some(s)) if s.revision > 0 && observed.acknowledged() >= Some(s.revision) => {
                 self.edges.counted_since(self.key, id, s.revision)
             }
             _ => ByAudience::default(),

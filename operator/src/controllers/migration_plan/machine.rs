@@ -77,7 +77,7 @@ pub struct Route<'a> {
     pub seen: i64,
     /// The last attempt that an edge pod knows to be over; 0: none.
     pub taken: i32,
-    /// The lowest revision of the weights that all edge pods serve; none if there is no pod or one is silent.
+    /// `weights_revision`, if all edge pods serve exactly what that says; none if there is no pod or one is silent.
     pub acknowledged: Option<i64>,
     /// Whether the target has a ready endpoint.
     pub target_ready: bool,

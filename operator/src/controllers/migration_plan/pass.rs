@@ -117,7 +117,10 @@ impl Pass<'_, '_> {
             return;
         }
         if !acknowledged(self.route, status) {
-            status.waits_for = "every edge pod to acknowledge the weight".to_owned();
+            // Other routes' weights are on their way too: of what is done nobody waits for those.
+            if status.phase != Phase::Done || status.since.is_none() {
+                status.waits_for = "every edge pod to acknowledge the weight".to_owned();
+            }
             return;
         }
         if status.since.is_none() {

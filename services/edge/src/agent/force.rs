@@ -176,7 +176,9 @@ impl Inner {
         }
         self.due = false;
         let taken = self.spec.as_deref().map(taken).unwrap_or_default();
-        state.change(|s| (s.latches, s.taken) = (self.latches.all().clone(), taken));
+        let digest = self.spec.as_deref().map(EdgeWeightsSpec::digest).unwrap_or_default();
+        state
+            .change(|s| (s.latches, s.taken, s.weights_digest) = (self.latches.all().clone(), taken, digest));
     }
 
     fn keep_latches(&self) {
