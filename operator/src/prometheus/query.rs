@@ -62,8 +62,8 @@ impl Question {
                 ("route", self.route.as_str()),
                 ("side", side),
                 ("target", target),
-                ("namespace", &self.namespace),
-                ("window", &window),
+                ("namespace", self.namespace.as_str()),
+                ("window", window.as_str()),
             ];
             filled(query, &values)
         };
