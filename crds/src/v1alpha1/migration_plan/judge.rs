@@ -5,9 +5,9 @@ use kube::KubeSchema;
 use kube::core::Duration;
 use serde::{Deserialize, Serialize};
 
-/// Compares the service with the monolith, by what the edge, or Prometheus, counts of both in the present step. It says Harm when the
-/// service is worse beyond chance and beyond `tolerablePermille`: the route is taken back. It says Safe when the service is
-/// no more than `safeMarginPermille` times as bad as the monolith, or its share of bad answers is below
+/// Compares the service with the monolith, by what the edge, or Prometheus, counts of both in the present step. It says
+/// Harm when the service is worse beyond chance and beyond `tolerablePermille`: the route is taken back. It says Safe when
+/// the service is no more than `safeMarginPermille` times as bad as the monolith, or its share of bad answers is below
 /// `absolutePermille`: the weight may rise. Until then it says NotYet, and the weight stays.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
