@@ -123,6 +123,23 @@ fn routes_of_a_group_have_one_profile() {
 }
 
 #[test]
+fn a_judge_of_prometheus_says_what_to_ask_and_no_other_does() {
+    let said = |judge: Value| {
+        let mut plan = plan(json!([{"permille": 1000}]), "standard");
+        plan.spec.judges = vec![serde_json::from_value(judge).unwrap()];
+        words(validate_cel(&plan))
+    };
+    let counts = json!({"bad": "sum(bad)", "all": "sum(all)"});
+    assert_eq!(said(json!({"name": "j", "of": "Prometheus", "prometheus": counts})), "");
+    for wrong in
+        [json!({"name": "j", "of": "Prometheus"}), json!({"name": "j", "of": "Errors", "prometheus": counts})]
+    {
+        let refused = said(wrong);
+        assert!(refused.contains("belongs to a judge of Prometheus"), "{refused}");
+    }
+}
+
+#[test]
 fn a_route_names_a_profile_of_its_plan() {
     let refused = words(validate_cel(&plan(json!([{ "permille": 1000 }]), "fast")));
     assert!(refused.contains("names a profile"), "{refused}");

@@ -1,8 +1,11 @@
 //! What the operator is told: command line and environment, made into [`Settings`]. No I/O beyond reading both.
 
-use crate::leader::Election;
+use crate::{leader::Election, prometheus::Source};
+use axum::http::Uri;
 use clap::Parser;
-use std::{collections::BTreeSet, convert::Infallible, net::SocketAddr, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeSet, convert::Infallible, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration,
+};
 use tracing_subscriber::EnvFilter;
 
 /// Moves routes from a monolith to services, and back by itself when users would be hurt.
@@ -52,6 +55,15 @@ pub struct Args {
     /// ServiceAccounts that pods of StomatonServices may run as, with commas between them; `*` means any. Left out: none.
     #[arg(long, env = "ALLOWED_SERVICE_ACCOUNTS", default_value = "", value_name = "NAMES")]
     pub allowed_service_accounts: ServiceAccounts,
+    /// The Prometheus that judges ask, as in http://prometheus.monitoring.svc:9090. Left out: those judges hold.
+    #[arg(long, env = "PROMETHEUS_URL", value_name = "URL", value_parser = http_url)]
+    pub prometheus_url: Option<Uri>,
+    /// A file with a bearer token for it, read anew each minute.
+    #[arg(long, env = "PROMETHEUS_TOKEN_FILE", requires = "prometheus_url", value_name = "FILE")]
+    pub prometheus_token_file: Option<String>,
+    /// A file with the authorities that its certificate may come from (PEM). Left out: those of the system.
+    #[arg(long, env = "PROMETHEUS_CA_FILE", requires = "prometheus_url", value_name = "FILE")]
+    pub prometheus_ca_file: Option<PathBuf>,
 }
 
 /// ServiceAccounts that pods may run as.
@@ -112,6 +124,8 @@ pub struct Settings {
     pub election: Option<Election>,
     /// ServiceAccounts that pods may run as.
     pub service_accounts: ServiceAccounts,
+    /// The Prometheus that judges ask; none: they hold.
+    pub prometheus: Option<Source>,
 }
 
 impl Args {
@@ -126,6 +140,8 @@ impl Args {
             identity: identity(pod.as_deref(), uid.as_deref()),
             lease,
         });
+        let (token_file, ca_file) = (self.prometheus_token_file, self.prometheus_ca_file);
+        let prometheus = self.prometheus_url.map(|url| Source { url, token_file, ca_file });
         let log = log.to_string();
         Settings {
             edge_image,
@@ -138,6 +154,7 @@ impl Args {
             pod,
             election,
             service_accounts,
+            prometheus,
         }
     }
 }
@@ -165,6 +182,7 @@ impl Default for Settings {
             pod: None,
             election: None,
             service_accounts: ServiceAccounts::default(),
+            prometheus: None,
         }
     }
 }
@@ -185,6 +203,17 @@ fn whole_seconds(text: &str) -> Result<Duration, String> {
         lease if lease.subsec_nanos() == 0 => Ok(lease),
         _ => Err("must be whole seconds: 10s, 15s, 1m".into()),
     }
+}
+
+/// An address that paths can be put behind.
+fn http_url(text: &str) -> Result<Uri, String> {
+    let url: Uri = text.parse().map_err(|e| format!("{e}; write http://HOST:PORT"))?;
+    let known = matches!(url.scheme_str(), Some("http" | "https"));
+    let named = url.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    if known && named && url.query().is_none() {
+        return Ok(url);
+    }
+    Err("must be http://HOST:PORT or https://HOST:PORT, without a user and a query; a path may follow".into())
 }
 
 #[cfg(test)]
@@ -212,6 +241,18 @@ mod tests {
         for wrong in ["0s", "-5m", "5", "soon"] {
             assert!(positive_duration(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn prometheus_is_at_a_plain_address() {
+        for good in ["http://p:9090", "https://p.monitoring.svc/prefix/"] {
+            assert!(http_url(good).is_ok(), "{good}");
+        }
+        for wrong in ["p:9090", "/p", "ftp://p", "http://me:secret@p", "http://p/?a=b", ""] {
+            assert!(http_url(wrong).is_err(), "{wrong}");
+        }
+        let alone = Args::try_parse_from(["stomaton-operator", "--prometheus-token-file=/token"]);
+        assert!(alone.is_err(), "a token for whom?");
     }
 
     fn election(args: &[&str]) -> Result<Option<Election>, clap::Error> {

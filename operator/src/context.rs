@@ -2,7 +2,7 @@
 
 use crate::{
     apply::Settled, args::Settings, backoff::Backoff, edges::Edges, leader::Standing, metrics::Metrics,
-    optional::Kinds, pulse::Pulse, watch::Watches,
+    optional::Kinds, prometheus::Prometheus, pulse::Pulse, watch::Watches,
 };
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
@@ -38,6 +38,8 @@ pub struct Context {
     pub edges: Arc<Edges>,
     /// Which kinds of other projects the cluster serves.
     pub kinds: Arc<Kinds>,
+    /// What Prometheus counts.
+    pub prometheus: Prometheus,
 }
 
 impl Context {

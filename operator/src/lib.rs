@@ -5,6 +5,7 @@
 //! - [`controllers`]: one per kind, each in five steps, and the loop they share
 //! - [`edges`]: what every edge pod serves and counted, as it happens
 //! - [`judges`]: whether that shows that a service is worse than the monolith, or good enough
+//! - [`prometheus`]: what it counts, for judges that ask it
 //! - [`leader`]: which of several operators works
 //! - [`rollback`]: takes a route back when a guard is breached, past every queue
 //!
@@ -34,6 +35,7 @@ pub mod judges;
 pub mod leader;
 pub mod metrics;
 pub mod optional;
+pub mod prometheus;
 pub mod pulse;
 pub mod rollback;
 pub mod run;

@@ -10,6 +10,7 @@ use crate::{
     http,
     leader::{self, Candidate},
     optional,
+    prometheus::Prometheus,
     pulse::Pulse,
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -135,6 +136,9 @@ fn start_work(parts: &mut Parts, ctx: Arc<Context>, alarms: mpsc::UnboundedRecei
     parts.start("the watch of edge pods", until(stop.clone(), follow).boxed());
     let look = optional::follow(ctx.client.clone(), ctx.kinds.clone(), ctx.settings.resync);
     parts.start("the discovery of optional kinds", until(stop.clone(), look).boxed());
+    let asking = ctx.clone();
+    let ask = async move { asking.prometheus.run().await };
+    parts.start("the queries to Prometheus", until(stop.clone(), ask).boxed());
     parts.start("the StomatonService controller", stomaton_service::run(ctx.clone(), stop.clone()).boxed());
     parts.start("the Gateway controller", gateway::run(ctx.clone(), stop.clone()).boxed());
     parts.start("the MigrationPlan controller", migration_plan::run(ctx, alarms, stop).boxed());
@@ -154,6 +158,7 @@ pub(crate) fn context(clients: Clients, settings: Settings, edges: Arc<Edges>) -
         standing: Arc::default(),
         backoff: Backoff::default(),
         settled: crate::apply::Settled::default(),
+        prometheus: Prometheus::new(settings.prometheus.as_ref()),
         settings,
         edges,
         kinds: Arc::default(),

@@ -67,6 +67,17 @@ fn ramp(profile: &Profile) -> Vec<String> {
 
 fn judge(judge: &Judge) -> Option<String> {
     let name = &judge.name;
+    match (judge.of == Bad::Prometheus, &judge.prometheus) {
+        (true, None) => {
+            return Some(format!(
+                "judge {name}: what to ask is not said: add `prometheus`, with `bad` and `all`"
+            ));
+        }
+        (false, Some(_)) => {
+            return Some(format!("judge {name}: `prometheus` belongs to a judge of Prometheus: take it out"));
+        }
+        _ => {}
+    }
     let counted = |bound: Duration| BOUNDS.iter().any(|ms| Duration::from_millis(*ms) == bound);
     match (judge.of == Bad::Slow, judge.slower_than) {
         (true, Some(bound)) if counted(bound.into()) => None,

@@ -114,6 +114,7 @@ fn the_parts_of_a_plan_agree() {
         ("slowerThan: 1s", "slowerThan: 3s", "the edge does not count by 3s"),
         (", slowerThan: 1s", "", "what is slow is not said"),
         ("of: Slow", "of: Errors", "belongs to a judge of Slow"),
+        ("of: Slow, slowerThan: 1s", "of: Prometheus", "what to ask is not said"),
     ] {
         let said = said(PLAN, from, to);
         assert!(said.contains(expected), "{to}: {said}");

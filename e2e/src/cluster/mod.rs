@@ -232,6 +232,12 @@ impl Cluster {
         Ok(images)
     }
 
+    /// The same for the image of Prometheus.
+    pub async fn load_monitoring(&self) -> Result<(), Error> {
+        let image = images::monitoring().await?;
+        self.provider.load(&[image], &Progress::start()).await
+    }
+
     /// Opens a port on this machine's loopback that leads to a Service, for as long as the result
     /// is kept.
     pub async fn forward(&self, namespace: &str, service: &str, port: u16) -> Result<Forward, Error> {

@@ -6,6 +6,7 @@
 //! - [`install`], [`namespace`], [`fleet`], [`service`], [`traffic`]: things that are put on a cluster, from the bottom up
 //! - [`proxy`]: HTTP to a single pod, through the API server
 //! - [`kill`]: ends containers and processes as the kernel would
+//! - [`monitoring`]: a Prometheus, and an operator that asks it
 //! - [`certificates`]: for tests of TLS
 //! - [`scenario`]: a test around all that, with everything on the screen when it fails
 
@@ -15,6 +16,7 @@ pub mod evidence;
 pub mod fleet;
 pub mod install;
 pub mod kill;
+pub mod monitoring;
 pub mod namespace;
 pub mod proxy;
 pub mod scenario;

@@ -5,7 +5,9 @@
 mod archive;
 pub(crate) mod checkers;
 mod closure;
+mod debian;
 pub(crate) mod nginx;
+mod prometheus;
 
 use crate::cluster::{
     cmd::{Doing as _, Fault},
@@ -39,6 +41,9 @@ pub enum Error {
     /// There is no NGINX.
     #[error(transparent)]
     Nginx(#[from] nginx::Error),
+    /// There is no Prometheus.
+    #[error(transparent)]
+    Prometheus(#[from] prometheus::Error),
     /// A program was not built yet.
     #[error("{} is not built; run `cargo build --workspace`", .0.display())]
     NotBuilt(PathBuf),
@@ -63,6 +68,8 @@ enum Program {
     Ours(&'static str),
     /// Of this machine, with its arguments.
     System(&'static str, &'static [&'static str]),
+    /// Of a package of Debian.
+    Prometheus,
 }
 
 /// `sleep` waits as well as any pause program: the runtime ends it by KILL, and nothing is
@@ -73,6 +80,10 @@ const PAUSE: Spec = Spec {
     nginx: false,
     user: "65535:65535",
 };
+
+/// Only some scenarios need it, so it is not made with the others.
+const MONITORING: Spec =
+    Spec { name: "stomaton/prometheus:dev", program: Program::Prometheus, nginx: false, user: "65532:65532" };
 
 const IMAGES: [Spec; 4] = [
     Spec {
@@ -118,6 +129,11 @@ pub(crate) async fn pause() -> Result<Image, Error> {
     ensure(&PAUSE).await
 }
 
+/// The image of Prometheus.
+pub(crate) async fn monitoring() -> Result<Image, Error> {
+    ensure(&MONITORING).await
+}
+
 /// Gives the image from the cache if its inputs are the same, else makes it.
 async fn ensure(spec: &Spec) -> Result<Image, Error> {
     let sources = sources(spec).await?;
@@ -144,6 +160,7 @@ async fn sources(spec: &Spec) -> Result<Vec<(PathBuf, String)>, Error> {
     let mut sources = vec![match spec.program {
         Program::Ours(name) => (built(name)?, format!("/bin/{name}")),
         Program::System(path, _) => (PathBuf::from(path), path.to_owned()),
+        Program::Prometheus => (prometheus::ensure().await?, "/bin/prometheus".to_owned()),
     }];
     if spec.nginx {
         sources.push((nginx::ensure().await?, "/bin/nginx".to_owned()));
@@ -164,6 +181,7 @@ async fn contents(spec: &Spec, sources: &[(PathBuf, String)]) -> Result<Contents
     contents.entrypoint = match spec.program {
         Program::Ours(name) => vec![format!("/bin/{name}")],
         Program::System(path, args) => [&[path], args].concat().into_iter().map(str::to_owned).collect(),
+        Program::Prometheus => vec!["/bin/prometheus".to_owned()],
     };
     // Programs that ask for a name, a user or a temporary file find an answer.
     let etc = [

@@ -2,6 +2,7 @@
 //! from the package archive of a machine that has it. Takes nothing, gives paths in the cache. I/O: runs pip and apt-get,
 //! once.
 
+use super::debian;
 use crate::cluster::{
     cmd::{self, CmdError, Doing as _, Fault},
     dirs, pip,
@@ -29,7 +30,7 @@ pub enum Error {
     Pip(#[from] pip::Error),
     /// The package of the oldest could not be had.
     #[error("NGINX {OLDEST} comes from the package archive of this machine, and fetching it failed:\n{0}")]
-    Package(#[from] CmdError),
+    Package(#[from] debian::Error),
 }
 
 /// The path of the NGINX program.
@@ -60,23 +61,8 @@ pub(crate) async fn publish_oldest() -> Result<Option<PathBuf>, Error> {
     if program.exists() {
         return Ok(Some(program));
     }
-    let Some(version) = packaged().await? else { return Ok(None) };
-    let fresh = tempfile::tempdir().doing("make a directory")?;
-    let package = format!("nginx={version}");
-    cmd::output(Command::new("apt-get").args(["-q", "download", &package]).current_dir(&fresh)).await?;
-    let files = fs::read_dir(&fresh).doing_at("read", fresh.path())?.flatten().map(|file| file.path());
-    let packages: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|e| e == "deb")).collect();
-    for package in packages {
-        cmd::output(Command::new("dpkg-deb").arg("--extract").arg(package).arg(fresh.path())).await?;
-    }
-    let unpacked = fresh.path().join("usr/sbin/nginx");
-    // One that lacks a library of the system would fail every test, and none would say why.
-    cmd::output(Command::new(&unpacked).arg("-v")).await?;
-    fs::create_dir_all(&dir).doing_at("make", &dir)?;
-    // Whole or not at all.
-    let whole = dir.join("nginx.new");
-    fs::copy(&unpacked, &whole).doing_at("write", &whole)?;
-    fs::rename(&whole, &program).doing_at("move NGINX to", &program)?;
+    let Some(version) = packaged().await.map_err(debian::Error::from)? else { return Ok(None) };
+    debian::program(&format!("nginx={version}"), "usr/sbin/nginx", "-v", &program).await?;
     Ok(Some(program))
 }
 

@@ -11,6 +11,7 @@ mod input;
 mod install;
 mod kills;
 mod limits;
+mod monitoring;
 mod operator;
 mod plans;
 mod restored;

@@ -13,6 +13,7 @@ pub mod gather;
 mod group;
 mod judging;
 pub mod machine;
+mod monitored;
 mod pass;
 mod ramp;
 pub mod terms;
@@ -112,10 +113,11 @@ impl Reconcile for MigrationPlan {
         // Before the first weight: whoever deletes the plan must not leave traffic where nobody watches it.
         finalizer::put(ctx, &plan, keys::TRAFFIC_FINALIZER).await.map_err(Error::Finalizer)?;
         let observed = gather::gather(&plan, &shared.caches, &ctx.edges);
-        let routes = observed.routes(&plan);
+        let mut routes = observed.routes(&plan);
         let acts = gather::acts(&plan, &shared.caches);
         let old = State::of(&plan);
         let now = Timestamp::now();
+        monitored::read(&plan, observed.gateway(), &ctx.prometheus, &mut routes, now);
         let terms = Terms::of(&plan, now);
         let (mut next, effects) = machine::step(&terms, &routes, &old, &acts, now);
         guard(ctx, &plan, &routes, &next, now);

@@ -55,6 +55,8 @@ pub fn bad(judge: &Judge, counts: Counts) -> u64 {
         Bad::ClientErrors => counts.mix.classes[3],
         Bad::Redirects => counts.mix.classes[2],
         Bad::Slow => sum(&counts.mix.latency[last_in_time(judge) + 1..]),
+        // Nothing that the edge counts.
+        Bad::Prometheus => 0,
     }
 }
 
@@ -110,6 +112,7 @@ fn known(judge: &Judge, counts: Counts) -> u64 {
         Bad::ClientErrors | Bad::Redirects | Bad::Slow => {
             sum(&counts.mix.latency).max(sum(&counts.mix.classes))
         }
+        Bad::Prometheus => 0,
     }
 }
 

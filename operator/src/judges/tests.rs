@@ -13,6 +13,7 @@ pub(super) fn of(bad: Bad) -> Judge {
         tolerable_permille: 1,
         safe_margin_permille: 2000,
         absolute_permille: 20,
+        prometheus: None,
     }
 }
 

@@ -5,9 +5,9 @@ use kube::KubeSchema;
 use kube::core::Duration;
 use serde::{Deserialize, Serialize};
 
-/// Compares the service with the monolith, by what the edge counts of both in the present step. It says Harm when the
-/// service is worse beyond chance and beyond `tolerablePermille`: the route is taken back. It says Safe when the service is
-/// no more than `safeMarginPermille` times as bad as the monolith, or its share of bad answers is below
+/// Compares the service with the monolith, by what the edge, or Prometheus, counts of both in the present step. It says
+/// Harm when the service is worse beyond chance and beyond `tolerablePermille`: the route is taken back. It says Safe when
+/// the service is no more than `safeMarginPermille` times as bad as the monolith, or its share of bad answers is below
 /// `absolutePermille`: the weight may rise. Until then it says NotYet, and the weight stays.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("(self.of == 'Slow') == has(self.slowerThan)")
         .message("`slowerThan` belongs to a judge of Slow, and only there"),
     validation = Rule::new("!has(self.slowerThan) || self.slowerThan in ['5ms', '10ms', '25ms', '50ms', '100ms', '250ms', '500ms', '1s', '2500ms', '5s']")
-        .message("the edge counts by these bounds: 5ms, 10ms, 25ms, 50ms, 100ms, 250ms, 500ms, 1s, 2500ms, 5s")
+        .message("the edge counts by these bounds: 5ms, 10ms, 25ms, 50ms, 100ms, 250ms, 500ms, 1s, 2500ms, 5s"),
+    validation = Rule::new("(self.of == 'Prometheus') == has(self.prometheus)")
+        .message("`prometheus` belongs to a judge of Prometheus, and only there")
 )]
 pub struct Judge {
     /// Name, for the record.
@@ -39,7 +41,30 @@ pub struct Judge {
     #[serde(default = "default_absolute")]
     #[schemars(range(min = 1, max = 500))]
     pub absolute_permille: i32,
+    /// What counts, where Prometheus does and not the edge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<PrometheusCounts>,
 }
+
+/// Two queries, each asked of either side. Each gives one number: how many answers that side gave since counting began.
+/// Where Prometheus is, is the operator's to say (`--prometheus-url`).
+///
+/// Put in their places: `{{route}}`, the name of the route; `{{side}}`, `service` or `monolith`; `{{target}}`, the name of
+/// the Service that answers on that side; `{{namespace}}`; `{{window}}`, how long counting has lasted, as in `37s`. All of
+/// them are names of Kubernetes or a number of seconds, so none can end a string or begin another selector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PrometheusCounts {
+    /// Counts the bad answers. A query that gives nothing means none.
+    #[schemars(length(min = 1, max = 1024), regex(pattern = QUERY))]
+    pub bad: String,
+    /// Counts all answers. A query that gives nothing means that nothing is known: the judge waits.
+    #[schemars(length(min = 1, max = 1024), regex(pattern = QUERY))]
+    pub all: String,
+}
+
+/// Pattern of a query: two braces begin one of the known placeholders, and nothing else.
+const QUERY: &str = r"^([^{]|\{[^{]|\{\{(route|side|target|namespace|window)\}\})*$";
 
 /// Answers that a judge counts as bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -52,6 +77,8 @@ pub enum Bad {
     ClientErrors,
     /// 3xx.
     Redirects,
+    /// What a query to Prometheus counts.
+    Prometheus,
 }
 
 fn default_tolerable() -> i32 {
@@ -75,6 +102,7 @@ pub(super) fn default_judges() -> Vec<Judge> {
         tolerable_permille: default_tolerable(),
         safe_margin_permille: default_safe_margin(),
         absolute_permille: default_absolute(),
+        prometheus: None,
     };
     vec![
         judge("errors", Bad::Errors, None),

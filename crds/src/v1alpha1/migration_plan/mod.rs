@@ -8,7 +8,7 @@ mod route;
 mod status;
 
 pub use guard::{Guard, Rollback};
-pub use judge::{Bad, Certainty, Judge};
+pub use judge::{Bad, Certainty, Judge, PrometheusCounts};
 pub use limits::{AdvanceWindow, Budget, Day, DeletionPolicy, Freeze, Halt, Mode, Windows};
 pub use profile::{Profile, RampStep};
 pub use route::{Fallback, PlanRoute};

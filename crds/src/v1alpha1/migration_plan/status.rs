@@ -187,6 +187,9 @@ pub struct JudgeStatus {
     /// What is still missing, with the numbers.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub missing: String,
+    /// From when on Prometheus counts; of a judge of Prometheus only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<MicroTime>,
 }
 
 /// What a judge says.

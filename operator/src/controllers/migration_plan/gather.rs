@@ -14,7 +14,10 @@ use kube::{
     Resource, ResourceExt,
     runtime::reflector::{ObjectRef, Store},
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use stomaton_crds::{
     edge_state::Sides,
     keys::AUDIENCE_PUBLIC,
@@ -122,6 +125,7 @@ impl Observed {
                 depends_on: &spec.depends_on,
                 revisions: facts.revisions.clone(),
                 behind: facts.behind.clone(),
+                readings: BTreeMap::new(),
             })
         };
         plan.spec.routes.iter().zip(&self.routes).filter_map(of).collect()

@@ -65,6 +65,7 @@ impl World {
                 depends_on: &[],
                 revisions: String::new(),
                 behind: Vec::new(),
+                readings: BTreeMap::new(),
             };
             change(&mut route);
             route

@@ -3,12 +3,14 @@
 //! All routes are looked at before any of them moves, so that those of a group decide on the same.
 
 use super::machine::{Route, Terms, acknowledged};
+use super::monitored;
 use super::ramp::{elapsed, remaining};
 use crate::judges;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use stomaton_crds::{
     edge_state::{Counts, Sides},
-    v1alpha1::{Evidence, Judge, JudgeStatus, RouteStatus, Verdict},
+    v1alpha1::{Bad, Evidence, Judge, JudgeStatus, RouteStatus, Verdict},
 };
 
 /// Answers of the monolith that its share of bad ones is taken from.
@@ -29,14 +31,29 @@ pub fn look(terms: &Terms<'_>, route: &Route<'_>, status: &mut RouteStatus, now:
     let elapsed = elapsed(status, now).unwrap_or_default();
     let judged = terms.judges.iter().map(|judge| {
         let before = status.judges.iter().find(|j| j.name == judge.name);
-        let total = judges::evidence(judge, route.judged);
-        let left_out = if cold || replaced { total } else { left_out(before, total) };
+        let mut since = None;
+        let (counted, left_out) = if judge.of == Bad::Prometheus {
+            let begins = monitored::begins(status, before, terms.certainty);
+            since = if replaced { Some(now) } else { begins };
+            match monitored::counted(route, judge, since, now) {
+                Ok(counted) => (counted, Evidence::default()),
+                Err(trouble) => return monitored::holds(judge, before, since, &trouble),
+            }
+        } else {
+            let total = judges::evidence(judge, route.judged);
+            let left_out = if cold || replaced { total } else { left_out(before, total) };
+            (less(total, left_out), left_out)
+        };
         let known = before.and_then(|before| before.monolith_permille);
-        let counted = less(total, left_out);
         let alone = status.weights.desired == 1000;
         let terms_of_it = if alone { measured_by(judge, known) } else { judge.clone() };
         let said = judges::judge(&terms_of_it, terms.certainty, terms.judges.len(), counted, elapsed);
-        JudgeStatus { left_out, monolith_permille: share(counted).or(known), ..said }
+        JudgeStatus {
+            left_out,
+            monolith_permille: share(counted).or(known),
+            since: since.map(MicroTime),
+            ..said
+        }
     });
     status.judges = judged.collect();
 }

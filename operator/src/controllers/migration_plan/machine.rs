@@ -23,9 +23,9 @@ use super::{
     pass::Pass,
     ramp::remaining,
 };
-use crate::edges::tally::Breach;
+use crate::{edges::tally::Breach, prometheus::Reading};
 use jiff::Timestamp;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use stomaton_crds::{
     edge_state::Sides,
     keys::AUDIENCE_PUBLIC,
@@ -95,6 +95,8 @@ pub struct Route<'a> {
     pub revisions: String,
     /// Edge pods that do not do what was written last.
     pub behind: Vec<String>,
+    /// What Prometheus has counted for judges that ask it, by name of the judge.
+    pub readings: BTreeMap<String, Reading>,
 }
 
 /// What to do: make EdgeWeights say `weights` of the route.

@@ -80,6 +80,7 @@ pub fn route(profile: &Profile) -> Route<'_> {
         depends_on: &[],
         revisions: "new/old".into(),
         behind: Vec::new(),
+        readings: BTreeMap::new(),
     }
 }
 
@@ -547,6 +548,7 @@ fn judged() -> Rules {
         tolerable_permille: 1,
         safe_margin_permille: 2000,
         absolute_permille: 20,
+        prometheus: None,
     };
     Rules { judges: vec![judge], ..rules(30, 2) }
 }
