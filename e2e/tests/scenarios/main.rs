@@ -12,6 +12,7 @@ mod install;
 mod kills;
 mod limits;
 mod operator;
+mod order;
 mod plans;
 mod restored;
 mod rollback;
