@@ -3,6 +3,7 @@
 
 mod cohorts;
 mod counting;
+mod deleted;
 mod drain;
 mod groups;
 mod guards;
