@@ -14,6 +14,7 @@ mod kills;
 mod limits;
 mod operator;
 mod order;
+mod people;
 mod plans;
 mod restored;
 mod rollback;
