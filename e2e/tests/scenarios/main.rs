@@ -5,6 +5,7 @@ mod cohorts;
 mod counting;
 mod deleted;
 mod drain;
+mod faults;
 mod groups;
 mod guards;
 mod holes;
