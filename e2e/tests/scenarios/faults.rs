@@ -29,7 +29,7 @@ const CREEP: &str = "creep";
 /// What it takes over from.
 const OLD: &str = "old";
 /// Services that become sick, with their pods.
-const SICK: [(&str, i32); 5] = [("slow", 1), ("third", 3), ("hangs", 1), (CREEP, 1), (OLD, 1)];
+const SICK: [(&str, i32); 6] = [("slow", 1), ("third", 3), ("hangs", 1), ("gone", 1), (CREEP, 1), (OLD, 1)];
 /// Load pods wait 10 s for an answer; that of the service that hangs waits 30 s.
 const PATIENCE_MICROS: u64 = 29_000_000;
 
@@ -37,7 +37,7 @@ const PATIENCE_MICROS: u64 = 29_000_000;
 /// is not. Either the operator or an edge pod is first to find what a guard finds.
 type Case = (&'static str, &'static str, &'static str, &'static [&'static str]);
 
-const ROUTES: [Case; 7] = [
+const ROUTES: [Case; 8] = [
     ("steady", "/api/v1/content", CONTENT, &[]),
     ("slow", "/api/v1/content", "slow", &["judge slow"]),
     // The service does not know the paths below /api/v1/stomaton: the monolith does.
@@ -46,6 +46,7 @@ const ROUTES: [Case; 7] = [
     ("third", "/api/v1/content", "third", &["guard bad-answers", "BadShare"]),
     // Edge pods ask a service that seems to hang by this path.
     ("hangs", "/api/v1/content/stats", "hangs", &["MissingAnswers"]),
+    ("gone", "/api/v1/content", "gone", &["the target has no ready endpoint", "NoEndpoints"]),
     (CREEP, "/api/v1/content", CREEP, &["judge errors"]),
 ];
 
@@ -160,9 +161,10 @@ fn clients() -> Mix {
         of("trade.faults.test", &[&UNKNOWN, &AS_SUPPLIER]),
         of("third.faults.test", &[&STATS]),
         of("hangs.faults.test", &[&STATS, &["--timeout", "30s"]]),
+        of("gone.faults.test", &[&STATS]),
         of("creep.faults.test", &[&STATS]),
     ];
-    Mix { pods: 8, paths: vec![], variants, secrets: vec![(SUPPLIERS, TOKEN_DIR)], ..Mix::of_all_kinds(240) }
+    Mix { pods: 9, paths: vec![], variants, secrets: vec![(SUPPLIERS, TOKEN_DIR)], ..Mix::of_all_kinds(270) }
 }
 
 async fn become_sick(namespace: &Namespace<'_>) -> Result<(), Error> {
@@ -180,7 +182,7 @@ async fn become_sick(namespace: &Namespace<'_>) -> Result<(), Error> {
         pods.truncate(1);
         service.fail(&pods, &fault).await?;
     }
-    Ok(())
+    Service::named(namespace, "gone").change(json!({"replicas": 0})).await
 }
 
 /// Each route was taken back once, for its own reason; the one that is well, never.
