@@ -3,7 +3,8 @@
 //!
 //! - [`evidence`]: what the records prove (pure)
 //! - [`wait`]: waiting for a condition, and saying what was there instead; [`weight_log`]: what weights were meanwhile
-//! - [`install`], [`namespace`], [`fleet`], [`service`], [`traffic`]: things that are put on a cluster, from the bottom up
+//! - [`install`], [`namespace`], [`fleet`], [`service`], [`site`], [`traffic`]: things that are put on a cluster, from the
+//!   bottom up
 //! - [`proxy`]: HTTP to a single pod, through the API server
 //! - [`kill`]: ends containers and processes as the kernel would
 //! - [`monitoring`]: a Prometheus, and an operator that asks it
@@ -21,6 +22,7 @@ pub mod namespace;
 pub mod proxy;
 pub mod scenario;
 pub mod service;
+pub mod site;
 pub mod traffic;
 pub mod wait;
 pub mod weight_log;

@@ -11,12 +11,15 @@ use kube::{
     api::{DeleteParams, ListParams, PostParams},
 };
 use serde::Serialize;
+use serde_json::{Value, json};
 use std::{
     hash::{BuildHasher as _, RandomState},
     io::Write as _,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
+use tempfile::NamedTempFile;
+use tokio::process::Command;
 
 /// The label of every namespace that a test made.
 const MARK: &str = "e2e.stomaton.com/scenario";
@@ -93,10 +96,33 @@ impl<'a> Namespace<'a> {
 
     /// Runs `kubectl stomaton`, and gives what it said.
     pub async fn stomaton(&self, args: &[&str]) -> Result<String, Error> {
-        let plugin = target_dir().join("debug/kubectl-stomaton");
-        let mut command = self.harness.cluster.with_access(&plugin);
+        let mut command = self.harness.cluster.with_access(&plugin());
         command.args(["--namespace", &self.name]).args(args);
         Ok(cluster::cmd::output(&mut command).await?)
+    }
+
+    /// The same as a ServiceAccount of this namespace, with its rights and no others.
+    pub async fn stomaton_as(&self, account: &str, args: &[&str]) -> Result<String, Error> {
+        let kubeconfig = self.kubeconfig_of(account).await?;
+        let mut command = Command::new(plugin());
+        command.arg("--kubeconfig").arg(kubeconfig.path());
+        command.args(["--namespace", &self.name]).args(args);
+        Ok(cluster::cmd::output(&mut command).await?)
+    }
+
+    /// The kubeconfig of this cluster, with a token of a ServiceAccount as its user.
+    async fn kubeconfig_of(&self, account: &str) -> Result<NamedTempFile, Error> {
+        let token = ["create", "token", account, "--namespace", &self.name];
+        let token = self.harness.kubectl(&token).await?;
+        let view = ["config", "view", "--minify", "--flatten", "--raw", "--output=json"];
+        let text = self.harness.kubectl(&view).await?;
+        let unreadable = |source| Error::Unreadable { what: "the kubeconfig".into(), source };
+        let mut config: Value = serde_json::from_str(&text).map_err(unreadable)?;
+        let name = config.pointer("/contexts/0/context/user").cloned();
+        config["users"] = json!([{"name": name, "user": {"token": token.trim()}}]);
+        let mut file = tempfile::Builder::new().suffix(".json").tempfile().doing("make a temporary file")?;
+        file.write_all(config.to_string().as_bytes()).doing_at("write", file.path())?;
+        Ok(file)
     }
 
     /// Pods with this label, those that are on their way out left out.
@@ -135,6 +161,11 @@ impl<'a> Namespace<'a> {
         })
         .await
     }
+}
+
+/// The program that kubectl runs for `kubectl stomaton`.
+fn plugin() -> PathBuf {
+    target_dir().join("debug/kubectl-stomaton")
 }
 
 /// Whether a pod's condition Ready is True.

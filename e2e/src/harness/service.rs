@@ -5,6 +5,8 @@ use super::{
     Doing as _, Error, fleet::ready, install::available, namespace::Namespace, proxy::PodPort, wait,
     wait::Seen,
 };
+use futures::future::try_join_all;
+use http::Method;
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     core::v1::Pod,
@@ -53,6 +55,16 @@ pub fn manifest(name: &str, fields: &Value) -> Value {
         "metadata": {"name": name},
         "spec": spec,
     })
+}
+
+/// A StomatonService of so many pods that can be told to fail.
+pub fn can_fail(name: &str, replicas: i32) -> Value {
+    let env = json!([
+        {"name": "ENVIRONMENT", "value": "development"},
+        {"name": "LOG_LEVEL", "value": "warn"},
+        {"name": "FAULTS", "value": "allow"},
+    ]);
+    manifest(name, &json!({"replicas": replicas, "env": env}))
 }
 
 /// Several objects for one `kubectl apply`, in this order.
@@ -169,6 +181,14 @@ impl<'a> Service<'a> {
             })
             .await?;
         }
+        Ok(())
+    }
+
+    /// Gives these of its pods this fault, in place of the one they have: see the fault switch of the fleet. For services
+    /// that [`can_fail`].
+    pub async fn fail(&self, pods: &[String], fault: &Value) -> Result<(), Error> {
+        let ports: Vec<_> = pods.iter().map(|pod| self.port(pod)).collect();
+        try_join_all(ports.iter().map(|port| port.ask(Method::PUT, "/_fault", fault.to_string()))).await?;
         Ok(())
     }
 

@@ -3,7 +3,9 @@
 
 mod cohorts;
 mod counting;
+mod deleted;
 mod drain;
+mod faults;
 mod groups;
 mod guards;
 mod holes;
@@ -13,6 +15,8 @@ mod kills;
 mod limits;
 mod monitoring;
 mod operator;
+mod order;
+mod people;
 mod plans;
 mod restored;
 mod rollback;
