@@ -36,13 +36,16 @@ type Sample = (IgnoredAny, String);
 /// The count that an answer has; none if no series matched.
 pub fn count(status: StatusCode, body: &[u8]) -> Result<Option<i64>, Trouble> {
     let answer: Option<Answer> = serde_json::from_slice(body).ok();
-    let said = answer.as_ref().and_then(|answer| answer.error.as_deref()).unwrap_or_default();
+    let refused = |answer: Option<Answer>| {
+        let said = answer.and_then(|answer| answer.error).unwrap_or_default();
+        Err(Trouble::Refused { status: status.as_u16(), said: shortened(&said) })
+    };
     if !status.is_success() {
-        return Err(Trouble::Refused { status: status.as_u16(), said: shortened(said) });
+        return refused(answer);
     }
     let answer = answer.ok_or(Trouble::Unreadable)?;
     if answer.status != "success" {
-        return Err(Trouble::Refused { status: status.as_u16(), said: shortened(said) });
+        return refused(Some(answer));
     }
     let Data { result_type, result } = answer.data.ok_or(Trouble::Unreadable)?;
     match result_type.as_str() {
