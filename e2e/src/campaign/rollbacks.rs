@@ -248,13 +248,6 @@ async fn delete(fleet: &Fleet<'_>, name: &str) -> Result<(), Error> {
     .await
 }
 
-/// The value in the middle; not a number of none.
-pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,11 +277,5 @@ mod tests {
         assert!(moments.iter().all(|m| (300..1324).contains(&m.as_millis())), "{moments:?}");
         let tenths: std::collections::BTreeSet<_> = moments.iter().map(|m| m.as_millis() / 100).collect();
         assert!(tenths.len() >= 10, "{tenths:?}");
-    }
-
-    #[test]
-    fn a_median_is_a_value_that_was_there() {
-        assert_eq!(median(&[3.0, -1.0, 2.0]), 2.0);
-        assert!(median(&[]).is_nan());
     }
 }

@@ -178,6 +178,13 @@ pub fn quantile(values: &[u64], permille: usize) -> u64 {
     sorted.get(rank - 1).copied().unwrap_or(0)
 }
 
+/// The value in the middle; not a number of none.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 fn is_lost(record: &Record) -> bool {
     let made_by_the_edge = record.status >= 500 && record.origin.served_by.is_none();
     record.loss.is_some_and(|loss| loss != Loss::H2Unprocessed) || made_by_the_edge
@@ -331,5 +338,11 @@ mod tests {
         assert_eq!(quantile(&[7], 500), 7);
         assert_eq!(quantile(&[4, 1, 3, 2], 500), 2);
         assert_eq!(quantile(&[4, 1, 3, 2], 1000), 4);
+    }
+
+    #[test]
+    fn a_median_is_a_value_that_was_there() {
+        assert_eq!(median(&[3.0, -1.0, 2.0]), 2.0);
+        assert!(median(&[]).is_nan());
     }
 }

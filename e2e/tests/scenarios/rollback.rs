@@ -1,10 +1,10 @@
 //! How fast the traffic leaves a service that breaks, by the operator.
 
 use e2e::{
-    campaign::rollbacks::{self, Outcome, Run, Work, median},
+    campaign::rollbacks::{self, Outcome, Run, Work},
     harness::{
         Error,
-        evidence::quantile,
+        evidence::{median, quantile},
         fleet::Fleet,
         scenario::{Turn, scenario},
     },

@@ -161,8 +161,7 @@ async fn failover(server: &Server, report: &mut Report) -> Result<(), Fault> {
     };
     let mut worst = Duration::ZERO;
     let mut leader = elected("operator-0")?;
-    let leads = async || Ok(leader.metric("stomaton_leader ").await? == 1.0);
-    leader.until("leads", PATIENCE, leads).await?;
+    leader.until("leads", PATIENCE, async || Ok(leader.metric("stomaton_leader ").await? == 1.0)).await?;
     for (kill, name) in ["operator-1", "operator-2", "operator-3"].into_iter().take(KILLS).enumerate() {
         let standby = elected(name)?;
         standby.is_ready(PATIENCE).await?;

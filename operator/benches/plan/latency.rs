@@ -6,7 +6,7 @@ use crate::{
     step,
 };
 use e2e::{
-    campaign::rollbacks::median,
+    harness::evidence::median,
     report::{Goal, Report},
 };
 use jiff::Timestamp;
@@ -44,9 +44,9 @@ pub async fn samples(fleet: &Fleet, when: &str) -> Result<Vec<f64>, Fault> {
 pub fn compare(idle: &[f64], busy: &[f64], report: &mut Report) {
     let method = format!(
         "{SAMPLES} rollbacks while {PLANS} plans are looked at every 5 s, over as many before those plans are there, \
-         of the same route: from the moment at which two simulated edge pods have counted {BAD} bad answers each to the \
-         answer of the API server to the write of EdgeWeights, by its audit log; medians {:.1} and {:.1} ms, longest \
-         {:.1} and {:.1} ms",
+         of the same route: from the moment at which two simulated edge pods have counted {BAD} bad answers each to \
+         the answer of the API server to the write of EdgeWeights, by its audit log; medians {:.1} and {:.1} ms, \
+         longest {:.1} and {:.1} ms",
         median(busy),
         median(idle),
         longest(busy),

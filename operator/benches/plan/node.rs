@@ -2,9 +2,9 @@
 
 use crate::{Fault, step};
 use e2e::{
-    campaign::rollbacks::{self, Outcome, Work, median},
+    campaign::rollbacks::{self, Outcome, Work},
     harness::{
-        evidence::quantile,
+        evidence::{median, quantile},
         fleet::Fleet,
         scenario::{Turn, in_namespace},
     },
@@ -29,8 +29,8 @@ pub async fn measure(report: &mut Report) -> Result<(), Fault> {
     of_peers(&peers, report);
     let (lost, sent) = (ours.lost() + peers.lost(), ours.records.len() + peers.records.len());
     let method = format!(
-        "of {sent} requests of keep-alive, fresh and HTTP/2 clients that never retry, in {} rollbacks: no full answer, or \
-         an error that no backend gave",
+        "of {sent} requests of keep-alive, fresh and HTTP/2 clients that never retry, in {} rollbacks: no full answer, \
+         or an error that no backend gave",
         ours.runs.len() + peers.runs.len()
     );
     report.row("lost", lost as f64, "requests", Some(Goal::Exactly(0.0)), method);
@@ -98,8 +98,8 @@ fn of_ours(done: &Outcome, report: &mut Report) {
 fn of_peers(done: &Outcome, report: &mut Report) {
     let Work { permille, rate, runs, .. } = PEERS;
     let what = format!(
-        "median of {runs} runs at {rate} requests/s and a weight of {permille} per mille, half of the service's answers \
-         made to fail at any moment"
+        "median of {runs} runs at {rate} requests/s and a weight of {permille} per mille, half of the service's \
+         answers made to fail at any moment"
     );
     let seconds: Vec<f64> = done.runs.iter().map(|run| run.harmed_micros() as f64 / 1e6).collect();
     let method =

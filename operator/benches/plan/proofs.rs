@@ -59,8 +59,8 @@ fn of_judges(said: &str, report: &mut Report) -> Result<(), Fault> {
         value.ok_or_else(|| Fault::from(format!("the simulation does not print {name}")))
     };
     let method = "share of 250 simulated days, looked at every 10 s (8,640 times), in which a service as good as the \
-                  monolith was found worse at any look; alpha 0.01, 50 requests/s, 5 %, 0.5 % bad answers that rise and \
-                  fall by half";
+                  monolith was found worse at any look; alpha 0.01, 50 requests/s, 5 %, 0.5 % bad answers that rise \
+                  and fall by half";
     let wrong = printed("false_harm_rate")?;
     report.row("false_harm_rate", wrong, "share", Some(Goal::AtMost(0.01)), method);
     for (name, times, promised) in [("detect_seconds_16x", 16, 20.0), ("detect_seconds_2x", 2, 830.0)] {
