@@ -212,7 +212,7 @@ fn join(
         return Err(Error::Broken(format!("{found} rollbacks in the plan's history, not {wanted}")));
     }
     let unseen = || Error::Broken("a rollback whose breach no client saw".into());
-    let of = |(seen, marks): (Option<Rollback>, &Vec<Mark>)| {
+    let of = |(seen, marks): (Option<Rollback>, &Vec<Mark>)| -> Result<Run, Error> {
         let seen = seen.ok_or_else(unseen)?;
         if seen.last_decision.len() != pods {
             return Err(Error::Broken("an edge pod without traffic after a breach".into()));

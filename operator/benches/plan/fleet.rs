@@ -131,7 +131,7 @@ impl Fleet {
                 said = Instant::now();
                 step(begun, &format!("{there} of {wanted} plans have begun"));
             }
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
         }
     }
 }
