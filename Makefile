@@ -50,6 +50,10 @@ bench-edge: ## What the edge costs and loses: target/reports/bench-edge.json (ne
 	cargo build --workspace
 	cargo bench --workspace --profile dev --bench edge
 
+bench-plan: ## What the migration engine does, and how fast: target/reports/bench-plan.json (an hour; root or a cluster)
+	cargo build --workspace
+	cargo bench --workspace --profile dev --bench plan
+
 test-model: ## The migration machine in ten million states and more (some minutes, some gigabytes)
 	$(TEST) --test model -- --ignored --nocapture for_long
 
@@ -68,4 +72,4 @@ cluster-up: ## Start the local cluster
 cluster-down: ## Stop the local cluster and leave nothing of it
 	$(E2E) cluster down
 
-.PHONY: help demo test lint lint-nginx fuzz test-unit test-api test-edge-oldest test-e2e test-cluster test-model test-crash bench-edge bench-operator crds tools cluster-up cluster-down
+.PHONY: help demo test lint lint-nginx fuzz test-unit test-api test-edge-oldest test-e2e test-cluster test-model test-crash bench-edge bench-operator bench-plan crds tools cluster-up cluster-down

@@ -4,7 +4,7 @@
 //! - [`images`]: makes OCI images from files, without a Docker daemon
 //! - [`load`]: the load generator that runs as pods and never retries
 //! - [`harness`]: what scenarios and the demo share: installation, namespaces, traffic, faults, evidence
-//! - [`campaign`]: what scenarios do in short and `make bench-edge` at length
+//! - [`campaign`]: what scenarios do in short and benches at length
 //! - [`demo`]: the main job, watched
 //! - [`bench`]: what benches share
 //! - [`report`]: figures as JSON and as a table

@@ -27,6 +27,21 @@ pub struct Rollback {
     /// For each edge pod, when it first gave a user of the service to the monolith, in microseconds after the breach.
     /// The rollback happened between the two; how far they are apart is a matter of how much was sent.
     pub first_return: BTreeMap<String, u64>,
+    /// When a client got the first bad answer of the attempt, in microseconds since the Unix epoch.
+    pub first_bad_micros: u64,
+    /// Bad answers of the service that clients got in the attempt.
+    pub bad: usize,
+    /// When the operator decided, in microseconds since the Unix epoch.
+    pub decided_micros: u64,
+    /// Whether the answers of one edge pod breached the guard by themselves, no later than those of all together.
+    pub alone: bool,
+}
+
+impl Rollback {
+    /// When the last edge pod last chose the service, in microseconds after the breach; 0 if none did after it.
+    pub fn last_micros(&self) -> u64 {
+        self.last_decision.values().copied().max().unwrap_or(0)
+    }
 }
 
 impl Evidence<'_> {
@@ -87,7 +102,14 @@ impl Evidence<'_> {
         let resumed = history[index + 1..].iter().find(of_route).map_or(u64::MAX, |next| micros(&next.at));
         let id = self.status.routes.iter().find(|r| r.name == *route).map(|r| r.id.as_str());
         let of_id = || self.records.iter().filter(|r| r.route() == id);
-        let breach_micros = breach(guard, of_id().filter(|r| (from..resumed).contains(&r.received_micros)))?;
+        let own = || of_id().filter(move |r| (from..resumed).contains(&r.received_micros));
+        let breach_micros = breach(guard, own())?;
+        let bad = || own().filter(|r| r.side() == Some(Side::Service) && r.status >= 500);
+        let pods: BTreeSet<&str> = own().filter_map(|r| r.pod()).collect();
+        let by_itself = |pod: &&str| {
+            let at = breach(guard, own().filter(|r| r.pod() == Some(*pod)));
+            at.is_some_and(|at| at <= breach_micros)
+        };
         let weight = history[..index].iter().rfind(of_route).map_or(0, |t| t.permille);
         let decided = micros(&history[index].at);
         Some(Rollback {
@@ -98,6 +120,10 @@ impl Evidence<'_> {
                 weight,
                 of_id().filter(|r| (decided..resumed).contains(&r.sent_micros)),
             ),
+            first_bad_micros: bad().map(|r| r.received_micros).min().unwrap_or(breach_micros),
+            bad: bad().count(),
+            decided_micros: decided,
+            alone: pods.iter().any(by_itself),
         })
     }
 
@@ -150,6 +176,13 @@ pub fn quantile(values: &[u64], permille: usize) -> u64 {
     sorted.sort_unstable();
     let rank = (sorted.len() * permille).div_ceil(1000).max(1);
     sorted.get(rank - 1).copied().unwrap_or(0)
+}
+
+/// The value in the middle; not a number of none.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn is_lost(record: &Record) -> bool {
@@ -281,11 +314,22 @@ mod tests {
         ];
         let status = status(history);
         let found = Evidence { records: &records, status: &status }.rollbacks(&GUARD);
-        let rollback = |breach_micros, last, first| {
+        let rollback = |(first_bad_micros, breach_micros), decided_micros, last, first| {
             let of_pod = |micros| [("edge-0".to_owned(), micros)].into();
-            Some(Rollback { breach_micros, last_decision: of_pod(last), first_return: of_pod(first) })
+            let (last_decision, first_return) = (of_pod(last), of_pod(first));
+            Some(Rollback {
+                breach_micros,
+                last_decision,
+                first_return,
+                first_bad_micros,
+                bad: 2,
+                decided_micros,
+                alone: true,
+            })
         };
-        assert_eq!(found, [rollback(211, 94, 189), rollback(1501, 0, 599)]);
+        let expected = [rollback((201, 211), 300, 94, 189), rollback((1101, 1501), 2000, 0, 599)];
+        assert_eq!(found, expected);
+        assert_eq!(found.iter().flatten().map(Rollback::last_micros).collect::<Vec<_>>(), [94, 0]);
     }
 
     #[test]
@@ -294,5 +338,11 @@ mod tests {
         assert_eq!(quantile(&[7], 500), 7);
         assert_eq!(quantile(&[4, 1, 3, 2], 500), 2);
         assert_eq!(quantile(&[4, 1, 3, 2], 1000), 4);
+    }
+
+    #[test]
+    fn a_median_is_a_value_that_was_there() {
+        assert_eq!(median(&[3.0, -1.0, 2.0]), 2.0);
+        assert!(median(&[]).is_nan());
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     CONCURRENCY, Fault, SERVICES,
-    server::{BARE, Server, Writes},
+    server::{Server, Writes},
 };
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::{
@@ -22,6 +22,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::fmt::Debug;
 use stomaton_crds::v1alpha1::StomatonService;
+
+/// Its field manager, and how it names itself.
+const BARE: &str = "bare-loop";
 
 /// What is written for each service.
 struct Work {
@@ -170,7 +173,7 @@ impl Server {
     /// A client that the audit log knows from all others.
     fn client_of_bare_loop(&self) -> Result<Client, Fault> {
         let agent = http::HeaderValue::from_static(BARE);
-        let config = self.config();
+        let config = self.api.config();
         let named =
             tower::util::MapRequestLayer::new(move |mut request: http::Request<kube::client::Body>| {
                 request.headers_mut().insert(http::header::USER_AGENT, agent.clone());
@@ -178,4 +181,9 @@ impl Server {
             });
         Ok(ClientBuilder::try_from(config)?.with_layer(&named).build())
     }
+}
+
+/// The loop's writes among these requests.
+pub fn writes(requests: &[Value]) -> Result<Writes, Fault> {
+    Writes::of(requests, |request| request["userAgent"] == BARE)
 }

@@ -3,8 +3,11 @@
 //! Writes `target/reports/bench-operator.json`, and ends with an error when a figure is not what was promised.
 
 mod bare;
+#[path = "../shared/process.rs"]
 mod process;
+#[path = "../shared/server.rs"]
 mod server;
+mod services;
 
 use e2e::{
     bench::{Fault, kept, step},
@@ -17,6 +20,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// What is reconciled.
+const KIND: &str = "StomatonService";
 /// Services that are created at once.
 const SERVICES: usize = 500;
 /// Passes at the same time, the operator's default; the bare loop has as many.
@@ -64,7 +69,7 @@ async fn throughput(server: &Server, report: &mut Report) -> Result<(), Fault> {
     let mark = server.mark();
     bare::run(server, "fleet", "bare", &ours).await?;
     server.at_rest(PATIENCE).await?;
-    let bare = Writes::of_bare_loop(&server.requests(mark)?)?;
+    let bare = bare::writes(&server.requests(mark)?)?;
     step(begun, &format!("{bare}"));
 
     let method = format!(
@@ -98,7 +103,7 @@ async fn restart_and_rest(server: &Server, report: &mut Report) -> Result<(), Fa
     step(begun, &format!("a restart with {SERVICES} services"));
     let mark = server.mark();
     let operator = Process::start(server, "fleet", &[])?;
-    operator.has_reconciled(SERVICES as u64, PATIENCE).await?;
+    operator.has_reconciled(KIND, SERVICES as u64, PATIENCE).await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let writes = Writes::of_operator(&server.requests(mark)?)?;
     let method = format!(
@@ -124,10 +129,10 @@ async fn steady(server: &Server, report: &mut Report) -> Result<(), Fault> {
     let begun = Instant::now();
     step(begun, &format!("{} s with a resync of 5 s", WATCHED.as_secs()));
     let operator = Process::start(server, "fleet", &[("RESYNC", "5s")])?;
-    operator.has_reconciled(SERVICES as u64, PATIENCE).await?;
-    let (mark, passes, cpu) = (server.mark(), operator.passes().await?, operator.cpu_seconds()?);
+    operator.has_reconciled(KIND, SERVICES as u64, PATIENCE).await?;
+    let (mark, passes, cpu) = (server.mark(), operator.passes(KIND).await?, operator.cpu_seconds()?);
     tokio::time::sleep(WATCHED).await;
-    let (passes, cpu) = (operator.passes().await? - passes, operator.cpu_seconds()? - cpu);
+    let (passes, cpu) = (operator.passes(KIND).await? - passes, operator.cpu_seconds()? - cpu);
     let writes = Writes::of_operator(&server.requests(mark)?)?;
     step(begun, &format!("{} writes in {passes} passes, {cpu:.1} s of CPU", writes.count));
     let method = format!(
@@ -156,7 +161,7 @@ async fn failover(server: &Server, report: &mut Report) -> Result<(), Fault> {
     };
     let mut worst = Duration::ZERO;
     let mut leader = elected("operator-0")?;
-    leader.leads(PATIENCE).await?;
+    leader.until("leads", PATIENCE, async || Ok(leader.metric("stomaton_leader ").await? == 1.0)).await?;
     for (kill, name) in ["operator-1", "operator-2", "operator-3"].into_iter().take(KILLS).enumerate() {
         let standby = elected(name)?;
         standby.is_ready(PATIENCE).await?;

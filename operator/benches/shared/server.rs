@@ -1,13 +1,12 @@
-//! An API server with the installation's kinds and rights, what is put on it, and its audit log. I/O.
+//! An API server with the installation's kinds and rights, and its audit log. I/O.
 
 use crate::Fault;
 use e2e::cluster::api::ApiServer;
-use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Namespace};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt,
-    api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    api::{DynamicObject, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
@@ -18,18 +17,13 @@ use std::{
     path::PathBuf,
     time::{Duration, Instant},
 };
-use stomaton_crds::v1alpha1::StomatonService;
 
 /// Who the operator is.
 const OPERATOR: &str = "system:serviceaccount:stomaton-system:stomaton-operator";
-/// Field manager of the bare loop.
-pub const BARE: &str = "bare-loop";
-/// Objects that are created at the same time.
-const CREATED_AT_ONCE: usize = 32;
 
 /// The API server and a directory of ours.
 pub struct Server {
-    api: ApiServer,
+    pub api: ApiServer,
     dir: tempfile::TempDir,
     pub client: Client,
 }
@@ -85,69 +79,6 @@ impl Server {
         self.dir.path().join("operator.log")
     }
 
-    /// How the administrator gets in.
-    pub fn config(&self) -> kube::Config {
-        self.api.config()
-    }
-
-    /// Creates services `PREFIX-0`, `PREFIX-1`, … at once, and gives them.
-    pub async fn create_services(
-        &self,
-        namespace: &str,
-        count: usize,
-        prefix: Option<&str>,
-    ) -> Result<Vec<StomatonService>, Fault> {
-        let api: Api<StomatonService> = Api::namespaced(self.client.clone(), namespace);
-        let prefix = prefix.unwrap_or("service");
-        let create = |i: usize| {
-            let api = api.clone();
-            let body = json!({
-                "apiVersion": "fleet.stomaton.com/v1alpha1", "kind": "StomatonService",
-                "metadata": {"name": format!("{prefix}-{i}")},
-                "spec": {"image": "fleet:1", "port": 8001, "env": [{"name": "NUMBER", "value": i.to_string()}]},
-            });
-            async move {
-                let service: StomatonService = serde_json::from_value(body)?;
-                Ok::<_, Fault>(api.create(&PostParams::default(), &service).await?)
-            }
-        };
-        futures::stream::iter(0..count).map(create).buffer_unordered(CREATED_AT_ONCE).try_collect().await
-    }
-
-    /// Waits until each service has a status, and its Deployment is there.
-    pub async fn all_deployed(&self, namespace: &str, count: usize, limit: Duration) -> Result<(), Fault> {
-        let services: Api<StomatonService> = Api::namespaced(self.client.clone(), namespace);
-        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
-        let begun = Instant::now();
-        loop {
-            let all = ListParams::default();
-            let said = services.list(&all).await?.items.iter().filter(|s| s.status.is_some()).count();
-            let deployed = deployments.list_metadata(&all).await?.items.len();
-            if said >= count && deployed >= count {
-                return Ok(());
-            }
-            if begun.elapsed() > limit {
-                return Err(
-                    format!("of {count} services {deployed} are deployed and {said} have a status").into()
-                );
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-    }
-
-    /// Waits until a service has a Deployment.
-    pub async fn deployed(&self, namespace: &str, name: &str, limit: Duration) -> Result<(), Fault> {
-        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
-        let begun = Instant::now();
-        while deployments.get_metadata_opt(name).await?.is_none() {
-            if begun.elapsed() > limit {
-                return Err(format!("{name} is not deployed").into());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
-    }
-
     /// Waits until nobody has written anything but Leases for 3 s.
     pub async fn at_rest(&self, limit: Duration) -> Result<(), Fault> {
         let begun = Instant::now();
@@ -200,12 +131,8 @@ impl Writes {
         Self::of(requests, |request| request["impersonatedUser"]["username"] == OPERATOR)
     }
 
-    /// Those of the bare loop.
-    pub fn of_bare_loop(requests: &[Value]) -> Result<Self, Fault> {
-        Self::of(requests, |request| request["userAgent"] == BARE)
-    }
-
-    fn of(requests: &[Value], whose: impl Fn(&Value) -> bool) -> Result<Self, Fault> {
+    /// Those of whom `whose` says so, Leases aside.
+    pub fn of(requests: &[Value], whose: impl Fn(&Value) -> bool) -> Result<Self, Fault> {
         let (mut by_resource, mut times) = (BTreeMap::new(), Vec::new());
         for request in requests.iter().filter(|request| is_write(request) && whose(request)) {
             let object = &request["objectRef"];

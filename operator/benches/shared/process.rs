@@ -40,14 +40,15 @@ impl Process {
     }
 
     /// A number of /metrics: the sum over all lines that begin so.
-    async fn metric(&self, begins: &str) -> Result<f64, Fault> {
+    pub async fn metric(&self, begins: &str) -> Result<f64, Fault> {
         let text = self.get("/metrics").await?;
         let values =
             text.lines().filter(|line| line.starts_with(begins)).filter_map(|line| line.rsplit_once(' '));
         Ok(values.filter_map(|(_, value)| value.parse::<f64>().ok()).sum())
     }
 
-    async fn until(
+    /// Waits until `look` says so.
+    pub async fn until(
         &self,
         what: &str,
         limit: Duration,
@@ -73,20 +74,16 @@ impl Process {
         self.until("is ready", limit, async || self.get("/readyz").await.map(|_| true)).await
     }
 
-    /// Waits until it leads.
-    pub async fn leads(&self, limit: Duration) -> Result<(), Fault> {
-        self.until("leads", limit, async || Ok(self.metric("stomaton_leader ").await? == 1.0)).await
+    /// Waits until this many passes over objects of this kind have ended.
+    pub async fn has_reconciled(&self, kind: &str, passes: u64, limit: Duration) -> Result<(), Fault> {
+        let what = format!("has made {passes} passes over {kind}s");
+        self.until(&what, limit, async || Ok(self.passes(kind).await? >= passes)).await
     }
 
-    /// Waits until this many passes over StomatonServices have ended.
-    pub async fn has_reconciled(&self, passes: u64, limit: Duration) -> Result<(), Fault> {
-        self.until("has reconciled all services", limit, async || Ok(self.passes().await? >= passes)).await
-    }
-
-    /// Passes over StomatonServices so far.
-    pub async fn passes(&self) -> Result<u64, Fault> {
-        let passes = self.metric(r#"stomaton_reconcile_seconds_count{kind="StomatonService""#).await?;
-        Ok(passes as u64)
+    /// Passes over objects of this kind so far.
+    pub async fn passes(&self, kind: &str) -> Result<u64, Fault> {
+        let begins = format!(r#"stomaton_reconcile_seconds_count{{kind="{kind}""#);
+        Ok(self.metric(&begins).await? as u64)
     }
 
     /// Resident memory.
