@@ -123,6 +123,7 @@ fn route<'a>(view: &View, plan: &'a Plan) -> Route<'a> {
         depends_on: &[],
         revisions: String::new(),
         behind: Vec::new(),
+        point_of_no_return: None,
     }
 }
 

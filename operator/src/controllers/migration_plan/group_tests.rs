@@ -65,6 +65,7 @@ impl World {
                 depends_on: &[],
                 revisions: String::new(),
                 behind: Vec::new(),
+                point_of_no_return: None,
             };
             change(&mut route);
             route

@@ -80,6 +80,7 @@ pub fn route(profile: &Profile) -> Route<'_> {
         depends_on: &[],
         revisions: "new/old".into(),
         behind: Vec::new(),
+        point_of_no_return: None,
     }
 }
 
