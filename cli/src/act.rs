@@ -65,6 +65,7 @@ fn next(status: Option<&RouteStatus>) -> Result<(i32, i32), String> {
         Phase::Pending | Phase::RolledBack => Ok((status.attempt + 1, 1)),
         Phase::Cohort | Phase::Ramp => Ok((status.attempt, status.step + 1)),
         Phase::RollingBack => Err("it is being taken back. Wait until it is RolledBack.".to_owned()),
+        Phase::Frozen => Err("it is frozen. Mend the service, then resume it.".to_owned()),
         Phase::Soak | Phase::Done => Err("it went through its whole ramp.".to_owned()),
     }
 }

@@ -10,6 +10,8 @@ pub struct Chosen {
     pub name: String,
     /// What the edge calls it.
     pub id: String,
+    /// Whether nothing leads it back to the monolith any more.
+    pub stays: bool,
 }
 
 /// What a write would do.
@@ -21,9 +23,12 @@ pub struct Latch {
     pub latched: Vec<String>,
     /// Routes that are on their safe side as it is.
     pub safe: Vec<String>,
+    /// Routes whose point of no return is behind them.
+    pub stays: Vec<String>,
 }
 
-/// The route and those of its group, or all of the plan. Routes that the operator never saw are not at the edge.
+/// The route and those of its group, or all of the plan. Routes that the operator never saw are not at the edge. A route that
+/// is named and has no way back is refused.
 pub fn chosen(plan: &MigrationPlan, route: Option<&str>) -> Result<Vec<Chosen>, Error> {
     let names: Vec<&str> = match route {
         Some(name) => {
@@ -36,8 +41,13 @@ pub fn chosen(plan: &MigrationPlan, route: Option<&str>) -> Result<Vec<Chosen>, 
     };
     let known = |name: &str| {
         let status = find::route_status(plan, name).filter(|status| !status.id.is_empty())?;
-        Some(Chosen { name: name.to_owned(), id: status.id.clone() })
+        Some(Chosen { name: name.to_owned(), id: status.id.clone(), stays: status.has_no_way_back() })
     };
+    if let Some(name) = route.filter(|name| plan.has_no_way_back(name)) {
+        return Err(Error::Refused(format!(
+            "the point of no return of route {name} is behind it: nothing leads back to the monolith"
+        )));
+    }
     Ok(names.into_iter().filter_map(known).collect())
 }
 
@@ -48,6 +58,7 @@ pub fn latch(present: &EdgeWeightsSpec, chosen: &[Chosen]) -> Latch {
     let mut latch = Latch::default();
     for route in chosen {
         match next.routes.get_mut(&route.id) {
+            _ if route.stays => latch.stays.push(route.name.clone()),
             Some(entry) if !entry.latched || entry.permille.values().any(|weight| *weight != 0) => {
                 entry.latched = true;
                 entry.permille.values_mut().for_each(|weight| *weight = 0);
@@ -73,7 +84,11 @@ pub fn report(latch: &Latch, gateway: &str, namespace: &str) -> String {
     if !latch.safe.is_empty() {
         lines.push(format!("on the safe side already: {}", latch.safe.join(", ")));
     }
-    if latch.latched.is_empty() && latch.safe.is_empty() {
+    if !latch.stays.is_empty() {
+        let routes = latch.stays.join(", ");
+        lines.push(format!("past the point of no return, with their services as before: {routes}"));
+    }
+    if latch.latched.is_empty() && latch.safe.is_empty() && latch.stays.is_empty() {
         lines.push("nothing to take back: no route of it was ever at the edge".to_owned());
     }
     lines.push(format!(
@@ -128,6 +143,17 @@ mod tests {
             (&next.routes["m0"], &next.routes["else"]),
             (&present().routes["m0"], &present().routes["else"])
         );
+    }
+
+    #[test]
+    fn what_has_no_way_back_is_left_alone_and_refused_by_name() {
+        let mut plan = testing::plan();
+        plan.status.as_mut().unwrap().routes[0].crossed = true;
+        let latch = latch(&present(), &chosen(&plan, None).unwrap());
+        assert_eq!((latch.spec, latch.stays.as_slice()), (None, ["content".to_owned()].as_slice()));
+        let refused = chosen(&plan, Some("content")).unwrap_err().to_string();
+        assert!(refused.contains("point of no return"), "{refused}");
+        assert!(chosen(&plan, Some("media")).is_ok(), "the others of its group have one");
     }
 
     #[test]

@@ -89,7 +89,7 @@ fn least(plan: &MigrationPlan, status: &RouteStatus) -> Option<(&'static str, Du
         Phase::Cohort | Phase::Ramp => Some(("hold", hold(profile()?)?)),
         Phase::Soak => Some(("soak", profile()?.soak?.into())),
         Phase::RolledBack => Some(("cooldown", plan.spec.rollback.rest(status))),
-        Phase::Pending | Phase::Done | Phase::RollingBack => None,
+        Phase::Pending | Phase::Done | Phase::RollingBack | Phase::Frozen => None,
     }
 }
 
@@ -126,7 +126,7 @@ fn verdict(judge: &JudgeStatus) -> String {
     text
 }
 
-/// What people did that still counts.
+/// What people did that still counts, and what nobody can undo.
 fn people(plan: &MigrationPlan, status: &RouteStatus) -> Vec<(&'static str, String)> {
     let halted = plan.status.as_ref().and_then(|status| status.halted.as_ref());
     let acts = [
@@ -135,6 +135,7 @@ fn people(plan: &MigrationPlan, status: &RouteStatus) -> Vec<(&'static str, Stri
         halted.map(|by| ("halted", format!("with the whole plan {}", held(by)))),
         status.approved.map(|step| ("approved", format!("step {step} of this attempt"))),
         status.promoted.map(|step| ("promoted", format!("to step {step}"))),
+        status.has_no_way_back().then(|| ("no return", "nothing leads it back to the monolith".to_owned())),
     ];
     acts.into_iter().flatten().collect()
 }

@@ -48,9 +48,11 @@ pub fn export(plan: &Value, gateway: &Value) -> Result<String, Error> {
     Ok(format!("{}\n---\n{}{plan}", comments.join("\n"), yaml(&gateway)?))
 }
 
-/// Routes that are done, and who answers them.
+/// Routes that are done, or have no way back and are so for the monolith, and who answers them.
 fn done(plan: &MigrationPlan) -> Vec<(String, BackendRef)> {
-    let is_done = |name: &str| find::route_status(plan, name).is_some_and(|s| s.phase == Phase::Done);
+    let is_done = |name: &str| {
+        find::route_status(plan, name).is_some_and(|s| s.phase == Phase::Done || s.has_no_way_back())
+    };
     let routes = plan.spec.routes.iter().filter(|route| is_done(&route.name));
     routes.map(|route| (route.name.clone(), route.target.clone())).collect()
 }
@@ -170,6 +172,14 @@ mod tests {
         let text = export(&serde_json::to_value(plan).unwrap(), &gateway()).unwrap();
         assert!(text.contains("# Every route of plan shop is done"), "{text}");
         assert_eq!(read(&text).len(), 1);
+    }
+
+    #[test]
+    fn a_route_without_a_way_back_belongs_to_its_service() {
+        let mut plan = testing::plan();
+        plan.status.as_mut().unwrap().routes[0].crossing = true;
+        let text = export(&serde_json::to_value(plan).unwrap(), &gateway()).unwrap();
+        assert_eq!(read(&text)[0]["spec"]["routes"][0]["backend"], json!({"name": "content"}));
     }
 
     #[test]

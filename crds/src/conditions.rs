@@ -83,6 +83,8 @@ pub enum Reason {
     RolledBack,
     /// A route has used all of its attempts.
     AttemptsExhausted,
+    /// Users of a route are hurt, and its point of no return is behind it: it stays with the service.
+    Frozen,
     /// A person, or the spec, has stopped the plan.
     Halted,
     /// A person holds a route.
@@ -149,6 +151,7 @@ impl Reason {
             Self::Migrated => "Migrated",
             Self::RolledBack => "RolledBack",
             Self::AttemptsExhausted => "AttemptsExhausted",
+            Self::Frozen => "Frozen",
             Self::Halted => "Halted",
             Self::Held => "Held",
             Self::ApprovalNeeded => "ApprovalNeeded",

@@ -46,6 +46,7 @@ impl Rollback {
             };
             let Some(alarm) = alarm else { break };
             while answers.try_join_next().is_some() {}
+            let Some(alarm) = this.with_a_way_back(alarm) else { continue };
             // Each on its own: one gateway whose write is slow does not hold up another's.
             if alarm.armed.safe_ready {
                 for (route, attempt) in alarm.routes() {
@@ -62,6 +63,26 @@ impl Rollback {
             });
         }
         while answers.join_next().await.is_some() {}
+    }
+
+    /// The alarm without routes that have no way back; none if it is of such a one. One that was raised just before is on
+    /// its way still.
+    fn with_a_way_back(&self, mut alarm: Alarm) -> Option<Alarm> {
+        let plan = self.caches.plans.get(&alarm.armed.plan);
+        let status = plan.as_ref().and_then(|plan| plan.0.as_ref().ok()?.status.as_ref());
+        let Some(status) = status else { return Some(alarm) };
+        let stays = |id: &str| status.routes.iter().any(|route| route.id == id && route.has_no_way_back());
+        alarm.armed.group.retain(|(id, _)| !stays(id));
+        if stays(&alarm.route_id) {
+            let route = &alarm.armed.route;
+            tracing::error!(
+                route,
+                guard = alarm.breach.guard,
+                "breach past the point of no return: traffic stays"
+            );
+            return None;
+        }
+        Some(alarm)
     }
 
     async fn answer(&self, alarm: &Alarm) {

@@ -139,6 +139,10 @@ pub struct EdgeRoute {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub guards: Vec<EdgeGuard>,
+    /// The point of no return is behind it: the safe side is the service, its answers count as the service's, and there is
+    /// no other side.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub crossed: bool,
 }
 
 /// A guard of the plan, as one edge pod judges it by what it has counted alone. A route with guards also comes back

@@ -22,8 +22,8 @@ pub use gateway::{
 pub use migration_plan::{
     Acted, AdvanceWindow, Bad, Budget, Certainty, Day, DeletionPolicy, Evidence, Fallback, Freeze,
     GatewayRef, Guard, Halt, Held, Judge, JudgeStatus, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus,
-    Mode, Phase, PlanRoute, PlanSummary, Profile, PrometheusCounts, RampStep, Rollback, RouteStatus,
-    Transition, Verdict, Weights, Windows,
+    Mode, Phase, PlanRoute, PlanSummary, PointOfNoReturn, Profile, PrometheusCounts, RampStep, Rollback,
+    RouteStatus, Transition, Verdict, Weights, Windows,
 };
 pub use plan_action::{Action, Approves, Outcome, PlanAction, PlanActionSpec, PlanActionStatus};
 pub use stomaton_service::{

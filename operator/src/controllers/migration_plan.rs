@@ -9,6 +9,7 @@ mod brakes;
 pub mod conditions;
 mod end;
 pub mod evict;
+mod frozen;
 pub mod gather;
 mod group;
 mod judging;
@@ -291,7 +292,8 @@ fn version(plan: &MigrationPlan) -> u64 {
     plan.resource_version().and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
-/// Puts the routes that the service answers under their guards, and takes the guards off all others.
+/// Puts the routes that the service answers under their guards, and takes the guards off all others, and off those that
+/// have no way back.
 fn guard(ctx: &Context, plan: &MigrationPlan, routes: &[Route<'_>], state: &State, now: Timestamp) {
     let (gateway, namespace) = (gateway_of(plan), plan.namespace().unwrap_or_default());
     let plan_ref = ObjectRef::new(&plan.name_any()).within(&namespace);
@@ -299,7 +301,7 @@ fn guard(ctx: &Context, plan: &MigrationPlan, routes: &[Route<'_>], state: &Stat
     let moving: Vec<_> = routes
         .iter()
         .filter_map(|route| Some((route, route.id.as_deref()?, status_of(route)?)))
-        .filter(|(.., status)| status.phase.has_weight())
+        .filter(|(.., status)| status.phase.has_weight() && !status.has_no_way_back())
         .collect();
     let mut kept = Vec::new();
     for (route, id, status) in moving.iter().copied() {
@@ -373,8 +375,10 @@ async fn record(
     let before = said.map(|s| s.conditions.as_slice()).unwrap_or_default();
     status::announce(ctx, plan, before, &status.conditions).await;
     for transition in new_transitions(&old.history, &status.history) {
-        let kind =
-            if transition.phase == Phase::RollingBack { EventType::Warning } else { EventType::Normal };
+        let kind = match transition.phase {
+            Phase::RollingBack | Phase::Frozen => EventType::Warning,
+            _ => EventType::Normal,
+        };
         let Transition { route, permille, message, phase, .. } = transition;
         let note = format!("route {route} to {}: {message}", conditions::percent(*permille));
         status::publish(ctx, plan, kind, phase.as_str(), "Migrate", &note).await;

@@ -5,6 +5,7 @@
 
 mod crash;
 mod edge_pods;
+mod frozen;
 mod gateway;
 mod guards;
 mod migration_plan;

@@ -124,6 +124,7 @@ fn route<'a>(view: &View, plan: &'a Plan) -> Route<'a> {
         revisions: String::new(),
         behind: Vec::new(),
         readings: BTreeMap::new(),
+        point_of_no_return: None,
     }
 }
 

@@ -11,7 +11,7 @@ pub use guard::{Guard, Rollback};
 pub use judge::{Bad, Certainty, Judge, PrometheusCounts};
 pub use limits::{AdvanceWindow, Budget, Day, DeletionPolicy, Freeze, Halt, Mode, Windows};
 pub use profile::{Profile, RampStep};
-pub use route::{Fallback, PlanRoute};
+pub use route::{Fallback, PlanRoute, PointOfNoReturn};
 pub use status::{
     Acted, Evidence, Held, JudgeStatus, MigrationPlanStatus, Phase, PlanSummary, RouteStatus, Transition,
     Verdict, Weights,
@@ -164,15 +164,26 @@ impl MigrationPlanSpec {
 
     /// Why the route cannot move with its group.
     pub fn discord(&self, route: &PlanRoute) -> Option<String> {
-        let other = self.fellows(route).find(|fellow| fellow.profile != route.profile)?;
-        Some(format!(
-            "routes {} and {} are of one group and have two profiles: give them the same",
-            route.name, other.name
-        ))
+        let discord = |fellow: &PlanRoute| {
+            let profiles = (fellow.profile != route.profile).then_some("profiles");
+            let points =
+                (fellow.point_of_no_return != route.point_of_no_return).then_some("points of no return");
+            Some((fellow.name.clone(), profiles.or(points)?))
+        };
+        let (other, what) = self.fellows(route).find_map(discord)?;
+        let name = &route.name;
+        Some(format!("routes {name} and {other} are of one group and have two {what}: give them the same"))
     }
 }
 
 impl MigrationPlan {
+    /// Whether nothing may lead the route of this name back to the monolith any more. An edit of it changes nothing of that, so
+    /// its identity does not matter.
+    pub fn has_no_way_back(&self, route: &str) -> bool {
+        let routes = self.status.iter().flat_map(|status| &status.routes);
+        routes.filter(|status| status.name == route).any(RouteStatus::has_no_way_back)
+    }
+
     /// Identity at the edge of a route that moves as `route` says. In another group it is another route, which begins at 0:
     /// its salt would change under those who are on the service.
     pub fn route_id(&self, route: &PlanRoute, matches: &RouteMatch) -> String {

@@ -30,6 +30,20 @@ pub struct PlanRoute {
     /// Lets the monolith answer where the service could not. Left out: a user gets what the service did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
+    /// From where on the service owns the data, so that nothing leads back to the monolith: no fallback, no guard, no rollback.
+    /// Whatever would take the route back freezes it where it is, until a person resumes it. Routes of one group have the
+    /// same. Left out: the monolith stays the way back for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point_of_no_return: Option<PointOfNoReturn>,
+}
+
+/// From where on nothing leads back to the monolith.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum PointOfNoReturn {
+    /// Before the step that gives the service everything.
+    FullWeight,
+    /// When the soak is over, or without one the last step.
+    Done,
 }
 
 /// The monolith answers a request that the service could not: for every method but PUT and DELETE when no connection could

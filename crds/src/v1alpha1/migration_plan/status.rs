@@ -68,12 +68,14 @@ pub enum Phase {
     RollingBack,
     /// Taken back; the next attempt follows the cooldown, if one is left.
     RolledBack,
+    /// Users are hurt, and the point of no return is behind it: it stays with the service until a person resumes it.
+    Frozen,
 }
 
 impl Phase {
     /// Whether the service answers, or may answer, some of the requests.
     pub fn has_weight(self) -> bool {
-        matches!(self, Self::Cohort | Self::Ramp | Self::Soak | Self::Done)
+        matches!(self, Self::Cohort | Self::Ramp | Self::Soak | Self::Done | Self::Frozen)
     }
 
     /// Whether the way goes on from here without a person.
@@ -91,6 +93,7 @@ impl Phase {
             Self::Done => "Done",
             Self::RollingBack => "RollingBack",
             Self::RolledBack => "RolledBack",
+            Self::Frozen => "Frozen",
         }
     }
 }
@@ -157,6 +160,22 @@ pub struct RouteStatus {
     /// The pods that evidence is of, by what made them: when either side is replaced, judges begin anew.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub revisions: String,
+    /// It is about to cross its point of no return: nothing leads back any more, and the edge pods are being told.
+    #[serde(default, skip_serializing_if = "crate::v1alpha1::is_default")]
+    pub crossing: bool,
+    /// The point of no return is behind it.
+    #[serde(default, skip_serializing_if = "crate::v1alpha1::is_default")]
+    pub crossed: bool,
+    /// The phase in which it froze, and to which Resume leads back; absent unless it is Frozen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen_in: Option<Phase>,
+}
+
+impl RouteStatus {
+    /// Whether nothing may lead the route back to the monolith any more.
+    pub fn has_no_way_back(&self) -> bool {
+        self.crossing || self.crossed
+    }
 }
 
 /// What a judge says of the present step, and of what.

@@ -39,6 +39,17 @@ fn route(name: &str, group: Option<&str>) -> serde_json::Value {
 }
 
 #[test]
+fn routes_of_a_group_have_one_point_of_no_return() {
+    let mut plan =
+        plan(serde_json::json!([route("a", Some("g")), route("b", Some("g")), route("c", None)]), &[]);
+    assert!(plan.spec.routes.iter().all(|route| plan.spec.discord(route).is_none()));
+    plan.spec.routes[0].point_of_no_return = Some(PointOfNoReturn::Done);
+    let said: Vec<_> = plan.spec.routes.iter().map(|route| plan.spec.discord(route)).collect();
+    assert!(said[1].as_ref().is_some_and(|said| said.contains("two points of no return")), "{said:?}");
+    assert_eq!(said[2], None);
+}
+
+#[test]
 fn routes_of_a_group_have_one_salt_and_others_their_own() {
     let routes = serde_json::json!([
         route("a", Some("g")),

@@ -2,6 +2,7 @@
 //!
 //! An act is looked at once; that it was is in the plan's status, in the same write as what it did.
 
+use super::frozen::{BEHIND, thaw};
 use super::machine::{Route, State, Terms};
 use super::ramp::following;
 use super::terms::because;
@@ -88,10 +89,7 @@ fn perform(state: &mut State, terms: &Terms<'_>, routes: &[Route<'_>], act: &Act
             each(state, &named, |_, status| status.held = Some(act.held()));
             Ok(format!("the weight of {names} does not rise until Resume"))
         }
-        Action::Rollback => {
-            each(state, &named, |_, status| status.recalled = Some(act.held()));
-            Ok(format!("{names} goes back to the monolith and stays there until Resume"))
-        }
+        Action::Rollback => recall(state, named, act),
         Action::Resume => {
             each(state, &named, |_, status| resume(terms, status));
             let but = if halted { "; the plan is halted still: resume it without a route" } else { "" };
@@ -112,6 +110,26 @@ fn perform(state: &mut State, terms: &Terms<'_>, routes: &[Route<'_>], act: &Act
         Action::Approve => approve(state, terms, &named, act),
         Action::Halt => Err("Halt is for the whole plan".to_owned()),
     }
+}
+
+/// Takes back those of the routes that have a way back.
+fn recall(state: &mut State, named: Vec<&Route<'_>>, act: &Act) -> Result<String, String> {
+    let stays = |route: &&Route<'_>| {
+        state.routes.iter().any(|status| status.name == route.name && status.has_no_way_back())
+    };
+    let (stay, back): (Vec<_>, Vec<_>) = named.into_iter().partition(stays);
+    let names = |of: &[&Route<'_>]| of.iter().map(|route| route.name).collect::<Vec<_>>().join(", ");
+    let but = if stay.is_empty() {
+        String::new()
+    } else {
+        format!("{} stays with its service: {BEHIND}", names(&stay))
+    };
+    if back.is_empty() && !stay.is_empty() {
+        return Err(but);
+    }
+    each(state, &back, |_, status| status.recalled = Some(act.held()));
+    let but = if but.is_empty() { but } else { format!("; {but}") };
+    Ok(format!("{} goes back to the monolith and stays there until Resume{but}", names(&back)))
 }
 
 /// Changes what is known of each of these routes.
@@ -138,6 +156,7 @@ fn targets<'a, 'r>(routes: &'a [Route<'r>], act: &Act) -> Result<Vec<&'a Route<'
 /// Ends what people have stopped. A route that used its attempts gets another one, for other users.
 fn resume(terms: &Terms<'_>, status: &mut RouteStatus) {
     status.held = None;
+    thaw(status);
     let recalled = status.recalled.take().is_some();
     let used = status.attempt >= terms.rollback.attempts(status);
     if status.phase == Phase::RolledBack && (recalled || used) {

@@ -116,8 +116,11 @@ fn to_resume(what: &str, Held { by, reason, .. }: &Held) -> String {
     format!("Resume: {what} by {by}{}", because(reason))
 }
 
-/// Why a route that the service answers has to come back.
+/// Why a route that the service answers has to come back; nothing if it cannot, see [`super::frozen`].
 pub fn harm(terms: &Terms<'_>, route: &Route<'_>, status: &RouteStatus) -> Option<String> {
+    if status.has_no_way_back() {
+        return None;
+    }
     let recalled = || {
         let Held { by, reason, .. } = status.recalled.as_ref()?;
         Some(format!("taken back by {by}{}", because(reason)))

@@ -95,6 +95,9 @@ impl<'a> Looked<'a> {
         if let Some(closed) = self.terms.closed.as_ref().filter(|closed| closed.reason == Reason::Invalid) {
             return say(Standing::Stalled, Reason::Invalid, closed.what.clone());
         }
+        if let Some((s, _)) = self.find(|s, _| s.phase == Phase::Frozen) {
+            return say(Standing::Stalled, Reason::Frozen, about(s));
+        }
         let stuck = |s: &RouteStatus, _: &Route<'_>| s.waits_for.ends_with(NO_WAY_BACK);
         if let Some((s, _)) = self.find(stuck) {
             return say(
@@ -118,8 +121,8 @@ impl<'a> Looked<'a> {
 
     /// What was written and is not acknowledged.
     fn in_transit(&self) -> Option<Summary> {
-        let (s, _) =
-            self.find(|s, _| s.phase == Phase::RollingBack || (s.phase.has_weight() && s.since.is_none()))?;
+        let unheard = |s: &RouteStatus| s.phase.has_weight() && s.since.is_none();
+        let (s, _) = self.find(|s, _| s.phase == Phase::RollingBack || s.crossing || unheard(s))?;
         say(Standing::ReadyReconciling, Reason::WaitingForEdge, about(s))
     }
 

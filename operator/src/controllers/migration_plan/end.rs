@@ -19,6 +19,8 @@ pub fn is_over(plan: &MigrationPlan) -> bool {
 pub fn kept(plan: &MigrationPlan, gateway: Option<&Gateway>, state: &State) -> Option<String> {
     let gateway = gateway.filter(|gateway| gateway.metadata.deletion_timestamp.is_none())?;
     state.routes.iter().find_map(|status| match status.phase {
+        // There is nowhere to bring it back to, whatever the policy.
+        _ if status.has_no_way_back() => not_taken_over(plan, gateway, status),
         Phase::Pending | Phase::RolledBack => None,
         Phase::Done if plan.spec.deletion_policy == DeletionPolicy::KeepDone => {
             not_taken_over(plan, gateway, status)
@@ -27,7 +29,7 @@ pub fn kept(plan: &MigrationPlan, gateway: Option<&Gateway>, state: &State) -> O
     })
 }
 
-/// A route that is done goes on at the service only if the Gateway says so too.
+/// A route that is done, or has no way back, goes on at the service only if the Gateway says so too.
 fn not_taken_over(plan: &MigrationPlan, gateway: &Gateway, status: &RouteStatus) -> Option<String> {
     let target = &plan.spec.routes.iter().find(|route| route.name == status.name)?.target;
     let route = gateway.spec.routes.iter().find(|route| route.name == status.name)?;
@@ -96,6 +98,19 @@ mod tests {
         let why = keeps("KeepDone", "Done", Some(&gateway(None))).unwrap();
         assert!(why.contains("set its `backend` to t"), "{why}");
         assert_eq!(keeps("KeepDone", "Done", Some(&gateway(Some("t")))), None);
+    }
+
+    #[test]
+    fn a_route_without_a_way_back_has_to_be_taken_over_whatever_the_policy() {
+        for policy in ["Monolith", "KeepDone"] {
+            let plan = plan(policy, "Ramp");
+            let mut routes = plan.status.clone().unwrap().routes;
+            routes[0].crossing = true;
+            let state = State { routes, ..State::default() };
+            let why = kept(&plan, Some(&gateway(None)), &state).unwrap();
+            assert!(why.contains("set its `backend` to t"), "{policy}: {why}");
+            assert_eq!(kept(&plan, Some(&gateway(Some("t"))), &state), None, "{policy}");
+        }
     }
 
     #[test]

@@ -126,6 +126,7 @@ impl Observed {
                 revisions: facts.revisions.clone(),
                 behind: facts.behind.clone(),
                 readings: BTreeMap::new(),
+                point_of_no_return: spec.point_of_no_return,
             })
         };
         plan.spec.routes.iter().zip(&self.routes).filter_map(of).collect()
@@ -218,9 +219,11 @@ impl Around<'_> {
         let salt = gateway.map(|g| self.plan.salt(route, &g.spec));
         let (targets, safes) = (self.slices(Some(&route.target)), self.slices(safe));
         let compiled = id.as_ref().and_then(|id| self.config?.spec.routes.iter().find(|r| r.id == *id));
+        let stays = self.plan.has_no_way_back(&route.name);
+        let as_wanted = |r: &EdgeRoute| if stays { r.crossed } else { r.target.is_some() && r.salt == salt };
         RouteFacts {
             problem: self.problem(route, observed, id.is_some(), compiled),
-            structured: compiled.is_some_and(|r| r.target.is_some() && r.salt == salt)
+            structured: compiled.is_some_and(as_wanted)
                 && observed.view.config_acknowledged() >= self.config.map(|c| c.spec.revision),
             entry: id.as_ref().and_then(|id| observed.weights.as_ref()?.spec.routes.get(id).cloned()),
             target_ready: ready(&targets).next().is_some(),
@@ -272,7 +275,7 @@ impl Around<'_> {
         }
         match compiled {
             None => Some(format!("Gateway {gateway} to compile this route: see its status if this lasts")),
-            Some(compiled) if compiled.target.is_none() => Some(format!(
+            Some(compiled) if compiled.target.is_none() && !compiled.crossed => Some(format!(
                 "Service {} to exist with a usable port: see status.droppedRoutes of Gateway {gateway}",
                 route.target.name
             )),

@@ -40,6 +40,7 @@ impl<'a, 'r> Fellows<'a, 'r> {
     pub fn harm(&self) -> Option<String> {
         self.routes.iter().find_map(|(route, status)| {
             let latched = route.entry.as_ref().is_some_and(|e| e.latched && e.attempt >= status.attempt);
+            let latched = latched && !status.has_no_way_back();
             let why = match status.phase {
                 Phase::RollingBack => "is taken back".to_owned(),
                 phase if phase.has_weight() => {
@@ -79,8 +80,9 @@ impl<'a, 'r> Fellows<'a, 'r> {
 
     /// Whether one of them still has weight.
     pub fn moving(&self) -> Option<String> {
+        // One without a way back has no salt that could change.
         self.first(|_, status| match status.phase {
-            phase if phase.has_weight() => Some("to be taken back".to_owned()),
+            phase if phase.has_weight() && !status.has_no_way_back() => Some("to be taken back".to_owned()),
             _ => None,
         })
     }

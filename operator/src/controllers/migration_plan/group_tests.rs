@@ -66,6 +66,7 @@ impl World {
                 revisions: String::new(),
                 behind: Vec::new(),
                 readings: BTreeMap::new(),
+                point_of_no_return: None,
             };
             change(&mut route);
             route

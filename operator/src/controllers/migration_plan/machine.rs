@@ -11,7 +11,8 @@
 //!   judge says Safe, or a person has promoted it; never while the plan is halted or the route held;
 //! - a rollback waits for nothing but a monolith that can take the traffic;
 //! - a latched route stays latched until a further attempt begins;
-//! - routes of a group have one fate, see [`super::group`].
+//! - routes of a group have one fate, see [`super::group`];
+//! - nothing takes a route back whose point of no return is behind it, see [`super::frozen`].
 
 pub use super::terms::Terms;
 
@@ -29,7 +30,7 @@ use std::{collections::BTreeMap, time::Duration};
 use stomaton_crds::{
     edge_state::Sides,
     keys::AUDIENCE_PUBLIC,
-    v1alpha1::{Acted, Held, Phase, Profile, RouteStatus, RouteWeights, Transition},
+    v1alpha1::{Acted, Held, Phase, PointOfNoReturn, Profile, RouteStatus, RouteWeights, Transition},
 };
 
 /// Entries of history that status keeps.
@@ -66,7 +67,8 @@ pub struct Route<'a> {
     pub profile: &'a Profile,
     /// Why it cannot begin or go on, for a person; none if it can.
     pub problem: Option<String>,
-    /// Whether every edge pod acknowledged a structure in which this route has its target and its present salt.
+    /// Whether every edge pod acknowledged a structure in which this route has its target and its present salt; of one
+    /// without a way back: in which it has none.
     pub structured: bool,
     /// What EdgeWeights says of it.
     pub entry: Option<RouteWeights>,
@@ -97,6 +99,8 @@ pub struct Route<'a> {
     pub behind: Vec<String>,
     /// What Prometheus has counted for judges that ask it, by name of the judge.
     pub readings: BTreeMap<String, Reading>,
+    /// From where on nothing leads back to the monolith.
+    pub point_of_no_return: Option<PointOfNoReturn>,
 }
 
 /// What to do: make EdgeWeights say `weights` of the route.
@@ -176,10 +180,14 @@ pub fn step(
 }
 
 /// What status says of the route, unless it speaks of the route as it was before an edit: that is another one, which
-/// begins at the beginning. The old weight cannot reach it. What people said of it stays.
+/// begins at the beginning. The old weight cannot reach it. What people said of it stays. One without a way back has no
+/// beginning that it could go to: it stays with its service, whatever that is called now.
 fn present(route: &Route<'_>, state: &State) -> RouteStatus {
     let old = state.routes.iter().find(|status| status.name == route.name).cloned().unwrap_or_default();
     match &route.id {
+        Some(id) if *id != old.id && old.has_no_way_back() => {
+            RouteStatus { id: id.clone(), revision: 0, since: None, ..old }
+        }
         Some(id) if *id != old.id => RouteStatus {
             name: route.name.to_owned(),
             id: id.clone(),
@@ -236,12 +244,14 @@ pub fn wake(terms: &Terms<'_>, routes: &[Route<'_>], state: &State, now: Timesta
     routes.iter().filter_map(due).chain(opens).min()
 }
 
-/// What EdgeWeights should say of a route in this state; nothing before its first attempt.
+/// What EdgeWeights should say of a route in this state; nothing before its first attempt, nor while the structure alone
+/// takes it past its point of no return.
 pub fn wanted(status: &RouteStatus) -> Option<RouteWeights> {
     let (attempt, step) = (status.attempt, status.step);
     match status.phase {
+        _ if status.crossing => None,
         Phase::Pending => None,
-        Phase::Cohort | Phase::Ramp | Phase::Soak | Phase::Done => {
+        Phase::Cohort | Phase::Ramp | Phase::Soak | Phase::Done | Phase::Frozen => {
             let mut permille = status.audiences.clone();
             permille.insert(AUDIENCE_PUBLIC.to_owned(), status.weights.desired);
             Some(RouteWeights { permille, latched: false, attempt, step })

@@ -81,6 +81,7 @@ pub fn route(profile: &Profile) -> Route<'_> {
         revisions: "new/old".into(),
         behind: Vec::new(),
         readings: BTreeMap::new(),
+        point_of_no_return: None,
     }
 }
 

@@ -1,14 +1,14 @@
 //! One route's part of a step: from where it stands to where it stands next. Pure.
 
 use super::brakes::{NO_WAY_BACK, harm, obstacle, patience, present_breach, rest, stragglers};
+use super::frozen::{crosses, hurt};
 use super::group::Fellows;
 use super::judging::begin_anew;
 use super::machine::{Route, Terms, acknowledged, wanted};
-use super::ramp::{clear, following, take};
+use super::ramp::{clear, following, soaks, take};
 use super::terms::Closed;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use std::time::Duration;
 use stomaton_crds::{
     keys::AUDIENCE_PUBLIC,
     v1alpha1::{Evidence, Phase, RouteStatus, Transition},
@@ -38,14 +38,25 @@ impl Pass<'_, '_> {
     /// Where the route stands next.
     pub fn advance(&mut self, mut status: RouteStatus) -> RouteStatus {
         if self.route.id.is_none() {
-            status.waits_for = self.route.problem.clone().unwrap_or_default();
+            if status.phase != Phase::Frozen {
+                status.waits_for = self.route.problem.clone().unwrap_or_default();
+            }
             return status;
         }
         // The salt is that of the highest epoch of the group; it must not change when the route that has it leaves.
         status.epoch = status.epoch.max(self.fellows.epoch());
         self.adopt(&mut status);
-        status.waits_for.clear();
+        // Why it froze is not known any more when the cause is gone.
+        if status.phase != Phase::Frozen {
+            status.waits_for.clear();
+        }
+        if let Some(why) = hurt(self.route, &status) {
+            self.freeze(&mut status, &why);
+            return status;
+        }
         match status.phase {
+            Phase::Frozen => self.stay_frozen(&mut status),
+            _ if status.crossing => self.cross(&mut status),
             Phase::Pending => self.pending(&mut status),
             Phase::Cohort | Phase::Ramp | Phase::Soak | Phase::Done => self.moving(&mut status),
             Phase::RollingBack => self.rolling_back(&mut status),
@@ -57,6 +68,17 @@ impl Pass<'_, '_> {
     /// Takes over what edge pods have taken back and EdgeWeights do not say, and then what EdgeWeights carry when they are
     /// ahead of status: a write whose status write was lost, or a latch that was set past this machine.
     fn adopt(&mut self, status: &mut RouteStatus) {
+        if status.has_no_way_back() {
+            self.stay(status);
+        } else {
+            self.take_over(status);
+        }
+        if self.route.entry.is_some() && self.route.entry == wanted(status) && status.revision == 0 {
+            status.revision = self.route.weights_revision;
+        }
+    }
+
+    fn take_over(&mut self, status: &mut RouteStatus) {
         let (taken, there) = (self.route.taken, self.route.entry.as_ref().map_or(0, |entry| entry.attempt));
         let goes_on = taken == status.attempt && status.phase.has_weight();
         if taken > 0 && taken >= there && (taken > status.attempt || goes_on) {
@@ -77,9 +99,6 @@ impl Pass<'_, '_> {
             status.step = entry.step;
             let why = "found at the edge: the write was made, its record was lost";
             self.enter(status, rising(status), why.to_owned());
-        }
-        if Some(entry) == wanted(status).as_ref() && status.revision == 0 {
-            status.revision = self.route.weights_revision;
         }
     }
 
@@ -127,18 +146,30 @@ impl Pass<'_, '_> {
             self.acknowledge(status);
         }
         match status.phase {
-            Phase::Cohort | Phase::Ramp => self.ramp(status),
-            Phase::Soak => self.soak(status),
-            _ => {}
+            Phase::Done if !crosses(self.route, status) => {}
+            _ => self.onwards(status),
         }
     }
 
-    fn ramp(&mut self, status: &mut RouteStatus) {
-        let next = following(self.route.profile, status);
-        let closed = || next.and(self.closed).map(|closed| closed.what.clone());
+    /// What comes next, once it waits for nothing.
+    fn onwards(&mut self, status: &mut RouteStatus) {
+        let rises = status.phase != Phase::Soak && following(self.route.profile, status).is_some();
+        let crosses = crosses(self.route, status);
+        let closed = || self.closed.filter(|_| rises || crosses).map(|closed| closed.what.clone());
         if let Some(what) = self.waits(status).or_else(closed) {
             status.waits_for = what;
-        } else if let Some((number, step)) = next {
+        } else if crosses {
+            self.set_out(status);
+        } else {
+            self.enter_next(status);
+        }
+    }
+
+    /// The next step of the ramp, and after the last one Soak and Done.
+    pub(super) fn enter_next(&mut self, status: &mut RouteStatus) {
+        if status.phase == Phase::Soak {
+            self.go_on(status, Phase::Done, counted(status, "at the last step and in the soak"));
+        } else if let Some((number, step)) = following(self.route.profile, status) {
             let counted = status.evidence;
             take(status, number, step);
             let whose =
@@ -148,19 +179,12 @@ impl Pass<'_, '_> {
                 rising(status),
                 format!("{} answers, {} bad, in the step before{whose}", counted.requests, counted.bad),
             );
-        } else if self.route.profile.soak.is_some_and(|soak| !Duration::from(soak).is_zero()) {
+        } else if soaks(self.route.profile) {
             let why = format!("{}: is watched on", counted(status, "at the last step"));
             self.go_on(status, Phase::Soak, why);
             status.since = Some(MicroTime(self.now));
         } else {
             self.go_on(status, Phase::Done, counted(status, "at the last step"));
-        }
-    }
-
-    fn soak(&mut self, status: &mut RouteStatus) {
-        match self.waits(status) {
-            Some(what) => status.waits_for = what,
-            None => self.go_on(status, Phase::Done, counted(status, "at the last step and in the soak")),
         }
     }
 
@@ -171,7 +195,7 @@ impl Pass<'_, '_> {
     }
 
     /// Another phase with the weight of the last step: nothing changes at the edge, and it stays acknowledged.
-    fn go_on(&mut self, status: &mut RouteStatus, phase: Phase, why: String) {
+    pub(super) fn go_on(&mut self, status: &mut RouteStatus, phase: Phase, why: String) {
         let before = status.clone();
         self.enter(status, phase, why);
         (status.since, status.evidence, status.weights, status.revision, status.judges, status.revisions) =
@@ -217,11 +241,18 @@ impl Pass<'_, '_> {
 
     /// What hurts users now.
     fn harm(&self, status: &RouteStatus) -> Option<String> {
+        if status.has_no_way_back() {
+            return None;
+        }
         harm(self.terms, self.route, status).or_else(|| self.fellows.harm())
     }
 
-    fn begin(&mut self, status: &mut RouteStatus) {
+    pub(super) fn begin(&mut self, status: &mut RouteStatus) {
         clear(status);
+        if crosses(self.route, status) {
+            self.set_out(status);
+            return;
+        }
         let Some((number, step)) = following(self.route.profile, status) else { return };
         take(status, number, step);
         status.attempt += 1;
@@ -264,13 +295,13 @@ impl Pass<'_, '_> {
         });
     }
 
-    fn acknowledge(&mut self, status: &mut RouteStatus) {
+    pub(super) fn acknowledge(&mut self, status: &mut RouteStatus) {
         status.weights.applied = status.weights.desired;
         status.since = Some(MicroTime(self.now));
         self.record_acknowledgement(status);
     }
 
-    fn record_acknowledgement(&mut self, status: &RouteStatus) {
+    pub(super) fn record_acknowledgement(&mut self, status: &RouteStatus) {
         let last = self.history.iter_mut().rev().find(|t| t.route == status.name);
         if let Some(entry) = last.filter(|t| t.acknowledged.is_none()) {
             entry.acknowledged = Some(MicroTime(self.now));

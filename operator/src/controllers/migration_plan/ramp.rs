@@ -32,6 +32,11 @@ pub fn following<'a>(profile: &'a Profile, status: &RouteStatus) -> Option<(usiz
     profile.ramp.iter().enumerate().find(|(_, step)| !reached(status, step)).map(|(at, step)| (at + 1, step))
 }
 
+/// Whether the service is watched on after the last step.
+pub fn soaks(profile: &Profile) -> bool {
+    profile.soak.is_some_and(|soak| !Duration::from(soak).is_zero())
+}
+
 /// Gives the step's audience its weight.
 pub fn take(status: &mut RouteStatus, number: usize, step: &RampStep) {
     status.step = i32::try_from(number).unwrap_or(i32::MAX);

@@ -98,7 +98,8 @@ impl<'a> Terms<'a> {
         others: impl Iterator<Item = &'s RouteStatus>,
     ) -> Option<String> {
         let allowed = usize::try_from(self.budget.moving_routes?).unwrap_or(usize::MAX);
-        let on_their_way = |s: &&RouteStatus| s.phase.is_under_way() || s.phase == Phase::RollingBack;
+        let on_their_way =
+            |s: &&RouteStatus| s.phase.is_under_way() || s.phase == Phase::RollingBack || s.crossing;
         let moving = others.filter(on_their_way).count();
         // A group that is larger than the budget could never begin.
         (moving > 0 && moving + with_it > allowed)

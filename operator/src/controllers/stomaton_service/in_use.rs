@@ -137,6 +137,7 @@ fn answering(plan: &MigrationPlan, planned: &PlanRoute) -> bool {
             || !route.audiences.is_empty()
             || route.weights.applied > 0
             || route.phase == Phase::RollingBack
+            || route.has_no_way_back()
     })
 }
 

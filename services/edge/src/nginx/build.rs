@@ -46,6 +46,8 @@ const ROUTE: Variable = Variable::named("stomaton_route");
 const MOVING: Variable = Variable::named("stomaton_moving");
 /// `monolith` (the safe side) or `service`.
 const SIDE: Variable = Variable::named("stomaton_side");
+/// The side that the route has without weights.
+const RESTING: Variable = Variable::named("stomaton_resting");
 const BUCKET: Variable = Variable::named("stomaton_bucket");
 const BACKEND: Variable = Variable::named("stomaton_backend");
 const HOST: Variable = Variable::named("stomaton_host");
@@ -68,9 +70,9 @@ const BYTES_SENT: Variable = Variable::named("bytes_sent");
 const DIAGNOSTICS: &str = "X-Stomaton-Edge";
 const LOG_FORMAT: &str = "stomaton";
 
-/// Value of [`SIDE`] for the safe side, as counters name it.
+/// Value of [`SIDE`] for the safe side, as counters name it, unless that is the service.
 pub(super) const MONOLITH: &str = "monolith";
-/// Value of [`SIDE`] for the target.
+/// Value of [`SIDE`] for the target, and for the only side of a route without a way back.
 pub(super) const SERVICE: &str = "service";
 
 pub(super) fn build(config: &Checked, settings: &Settings) -> Result<Vec<Node>, RenderError> {
@@ -85,6 +87,7 @@ pub(super) fn build(config: &Checked, settings: &Settings) -> Result<Vec<Node>, 
     http.extend(audiences::tables(config, settings)?);
     http.extend(fallback::tables(config, settings)?);
     http.push(backend_map(config)?);
+    http.extend(resting_map(config)?);
     http.extend(upstreams(config)?);
     http.extend(answers::tables(config)?);
     http.extend(auth::tables(config));
@@ -191,7 +194,7 @@ fn backend_map(config: &Checked) -> Result<Node, DataError> {
     let mut entries = vec![entry(Text::fixed("default"), upstream(&config.default_backend)?)];
     for route in &config.routes {
         let side = |side| Text::data(route.id.as_str())?.and(":")?.and(side);
-        entries.push(entry(side(MONOLITH)?, upstream(&route.safe)?));
+        entries.push(entry(side(route.resting_side())?, upstream(&route.safe)?));
         if let Some(target) = &route.target {
             let helped = fallback::upstream(config, route);
             entries.push(entry(side(SERVICE)?, helped.map_or_else(|| upstream(&target.backend), Ok)?));
@@ -199,6 +202,15 @@ fn backend_map(config: &Checked) -> Result<Node, DataError> {
     }
     let key = Text::from(ROUTE).and(":")?.var(SIDE);
     Ok(block("map", [key.into(), name(BACKEND)], entries))
+}
+
+/// Past its point of no return a route has no test of weights, so what is latched or lowered there moves nobody.
+fn resting_map(config: &Checked) -> Result<Option<Node>, DataError> {
+    let mut entries = vec![default(MONOLITH)];
+    for route in config.routes.iter().filter(|route| route.crossed) {
+        entries.push(entry(Text::data(route.id.as_str())?, Text::fixed(SERVICE)));
+    }
+    Ok((entries.len() > 1).then(|| block("map", [ROUTE.into(), name(RESTING)], entries)))
 }
 
 fn upstream_name(key: &BackendKey) -> Result<Text, DataError> {

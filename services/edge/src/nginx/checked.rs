@@ -226,6 +226,7 @@ fn route(
         safe: usable(&given.safe, backends)?,
         rewrite: rewrite(given.safe_rewrite.as_deref())?,
         target: None,
+        crossed: given.crossed,
     };
     if route.path.ancestors().any(|path| hidden.iter().any(|hidden| hidden.as_str() == path)) {
         return Err(RouteError::Hidden);
@@ -263,7 +264,8 @@ fn target(
     given: &EdgeRoute,
     backends: &BTreeMap<BackendKey, SocketAddr>,
 ) -> Result<Option<Target>, RouteError> {
-    let Some(key) = &given.target else { return Ok(None) };
+    // What has no way back has one side, whatever else is said.
+    let Some(key) = given.target.as_ref().filter(|_| !given.crossed) else { return Ok(None) };
     let salt = given.salt.as_deref().ok_or(RouteError::NoSalt)?;
     Ok(Some(Target {
         backend: usable(key, backends)?,

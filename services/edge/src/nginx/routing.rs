@@ -5,6 +5,7 @@
 //! others; then one with hosts over one without, one with methods over one without, one with more headers over one
 //! with fewer, and what stands first.
 
+use super::build::{MONOLITH, SERVICE};
 use super::checked::CheckedCors;
 use crate::names::{BackendKey, HeaderName, HeaderValue, HostName, Network, PathPrefix, RouteId, Salt};
 use std::cmp::Reverse;
@@ -29,6 +30,8 @@ pub(super) struct Route {
     /// Path that the safe side has in place of the route's.
     pub(super) rewrite: Option<PathPrefix>,
     pub(super) target: Option<Target>,
+    /// The safe side is the service, and there is no other.
+    pub(super) crossed: bool,
 }
 
 /// Where a route may move to.
@@ -41,6 +44,11 @@ pub(super) struct Target {
 }
 
 impl Route {
+    /// The side that answers without weights.
+    pub(super) fn resting_side(&self) -> &'static str {
+        if self.crossed { SERVICE } else { MONOLITH }
+    }
+
     fn rank(&self) -> impl Ord + use<> {
         let path = (!self.exact, Reverse(self.path.as_str().len()));
         (path, self.hosts.is_empty(), self.methods.is_empty(), Reverse(self.headers.len()))
@@ -177,6 +185,7 @@ mod tests {
             safe: BackendKey::parse("m").unwrap(),
             rewrite: None,
             target: None,
+            crossed: false,
         }
     }
 

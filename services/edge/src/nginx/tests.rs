@@ -3,6 +3,7 @@
 mod answers;
 mod auth;
 mod cohorts;
+mod crossed;
 mod fallback;
 mod fuzz;
 mod handling;

@@ -5,7 +5,10 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use stomaton_crds::v1alpha1::{EdgeRoute, Method};
+use stomaton_crds::{
+    edge_state::EdgeState,
+    v1alpha1::{EdgeRoute, Method},
+};
 use stomaton_edge::control::Version;
 
 /// A pod that serves `routes`.
@@ -111,6 +114,30 @@ async fn a_weight_of_a_route_without_a_target_means_nothing() {
     let mut client = Client::connect(pod.address).await;
     assert_eq!(client.send("GET", "/a", &[]).await.unwrap().backend(), "monolith");
     assert_eq!(client.send("POST", "/a", &[("content-length", "0")]).await.unwrap().backend(), "service");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_latch_moves_no_route_whose_point_of_no_return_is_behind_it() {
+    let (m, s) = backends().await;
+    // In one location with a route that does move.
+    let crossed = EdgeRoute { safe: "s".into(), crossed: true, ..fixed(1, "/a") };
+    let pod =
+        serving(vec![crossed, EdgeRoute { methods: vec![Method::POST], ..moving(2, "/a") }], &m, &s).await;
+    let mut client = Client::connect(pod.address).await;
+    for (revision, latched) in [(1, false), (2, true)] {
+        let mut given = weights(revision, &[(1, 1000), (2, 1000)]);
+        given.routes.values_mut().for_each(|route| route.latched = latched);
+        pod.give_weights(given);
+        pod.until(|state| state.applied.weights == revision).await;
+        let answer = client.send("GET", "/a", &[]).await.unwrap();
+        assert_eq!((answer.backend().as_str(), answer.edge("side").as_str()), ("service", "service"));
+        let other = client.send("POST", "/a", &[("content-length", "0")]).await.unwrap();
+        assert_eq!(other.backend(), if latched { "monolith" } else { "service" });
+    }
+    let all = |state: &EdgeState| state.counters.get(&id(1)).and_then(|by| by.get("public")).copied();
+    let counted = |state: &EdgeState| all(state).is_some_and(|sides| sides.service.requests == 2);
+    let state = pod.until(counted).await;
+    assert_eq!(all(&state).unwrap().monolith.requests, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

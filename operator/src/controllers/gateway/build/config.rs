@@ -1,7 +1,8 @@
 //! Compiles the structure of an edge: who answers what, by address. Pure.
 //!
 //! The rule for what cannot be resolved: a route never goes silently where it was not told to go. A safe side that
-//! vanished keeps its last known address; a target that vanished leaves the route on its safe side. Both are said.
+//! vanished keeps its last known address; a target that vanished leaves the route on its safe side. Both are said. A route
+//! that a plan has taken past its point of no return has its target as its safe side, and no other.
 
 use super::super::{Problems, gather::Gathered, validate::Valid};
 use super::handling::{auth, fallback, handling, limits, maintenance, tls};
@@ -49,6 +50,10 @@ impl Unusable {
         Summary { state: State::Stalled, reason, message }
     }
 }
+
+/// Where nobody answers: the discard port of the edge pod itself. An error is better than an answer of a side that does not
+/// have the data.
+const NOBODY: &str = "127.0.0.1:9";
 
 /// What is compiled so far.
 struct Compiler<'a> {
@@ -149,12 +154,15 @@ impl<'a> Compiler<'a> {
 
     fn route(&mut self, route: &Route, default_backend: &str, pods: i32) -> Option<EdgeRoute> {
         let (path, exact) = route.matches.place()?;
-        let safe = match &route.backend {
-            None => default_backend.to_owned(),
-            Some(backend) => self.own_backend(route, backend)?,
-        };
         let claim = self.claims.get(route.name.as_str()).copied();
-        let target = claim.and_then(|claim| self.target(route, claim));
+        let crossed = claim.filter(|claim| claim.plan.has_no_way_back(&route.name));
+        let (safe, safe_rewrite) = match (crossed, &route.backend) {
+            (Some(claim), _) => (self.only_side(route, claim), claim.route.target.rewrite.clone()),
+            (None, None) => (default_backend.to_owned(), None),
+            (None, Some(backend)) => (self.own_backend(route, backend)?, backend.rewrite.clone()),
+        };
+        let moving = claim.filter(|_| crossed.is_none());
+        let target = moving.and_then(|claim| self.target(route, claim));
         let rewrite = claim.filter(|_| target.is_some()).and_then(|c| c.route.target.rewrite.clone());
         let salt = claim.filter(|_| target.is_some()).map(|claim| claim.plan.salt(claim.route, self.gateway));
         let guards = claim.filter(|_| target.is_some()).map_or(&[][..], |c| &c.plan.spec.guards);
@@ -173,11 +181,12 @@ impl<'a> Compiler<'a> {
             headers: route.matches.headers.clone(),
             handling: EdgeHandling { fallback, ..handling(route, pods) },
             safe,
-            safe_rewrite: route.backend.as_ref().and_then(|backend| backend.rewrite.clone()),
+            safe_rewrite,
             target,
             target_rewrite: rewrite,
             salt,
             guards: guards.iter().map(guard).collect(),
+            crossed: crossed.is_some(),
         })
     }
 
@@ -193,6 +202,25 @@ impl<'a> Compiler<'a> {
             self.drop(route, &unusable, format!("`backend`: {unusable}; {until_then}"));
         }
         key
+    }
+
+    /// The service of a route without a way back: at its address, or at its last known one, but never the monolith.
+    fn only_side(
+        &mut self,
+        route: &Route,
+        Claim { plan, route: PlanRoute { target, .. } }: Claim<'_>,
+    ) -> String {
+        let (key, unusable) = self.safe(target);
+        if let Some(unusable) = unusable {
+            let until_then =
+                if key.is_some() { "its last known address stays in use" } else { "nobody answers" };
+            let message = format!(
+                "target of MigrationPlan {}: {unusable}; the point of no return is behind it, so until then {until_then}",
+                plan.name_any()
+            );
+            self.drop(route, &unusable, message);
+        }
+        key.unwrap_or_else(|| self.backend(target, NOBODY.to_owned()))
     }
 
     fn target(

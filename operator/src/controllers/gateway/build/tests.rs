@@ -1,3 +1,5 @@
+mod crossed;
+
 use super::*;
 use crate::{
     controllers::gateway::{gather::Gathered, validate::validate},

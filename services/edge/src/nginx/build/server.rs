@@ -6,8 +6,8 @@
 //! puts one fixed prefix in place of another; no expression ever cuts a path.
 
 use super::{
-    BACKEND, BUCKET, DIAGNOSTICS, HOST, MONOLITH, ROUTE, SERVICE, SIDE, answers, audiences, auth, clients,
-    default, handling, listen, name, path, upstream_name,
+    BACKEND, BUCKET, DIAGNOSTICS, HOST, MONOLITH, RESTING, ROUTE, SERVICE, SIDE, answers, audiences, auth,
+    clients, default, handling, listen, name, path, upstream_name,
 };
 use crate::names::{BackendKey, PathPrefix};
 use crate::nginx::Settings;
@@ -50,7 +50,7 @@ pub(super) fn users(config: &Checked, tables: &[Chosen<'_>], settings: &Settings
     let mut elsewhere = BTreeMap::new();
     for (table, route) in tables {
         let moving = table.choices().flatten().any(|route| route.target.is_some());
-        let mut body = sides(route.clone());
+        let mut body = sides(route.clone(), resting(config));
         if moving {
             body.extend(weighed(config, settings)?);
         }
@@ -67,7 +67,7 @@ pub(super) fn users(config: &Checked, tables: &[Chosen<'_>], settings: &Settings
         nodes.extend(at(table.path, table.scope, &body)?);
     }
     if !tables.iter().any(|(table, _)| table.path.as_str() == "/" && table.scope != Scope::Exact) {
-        let mut body = sides(Text::default());
+        let mut body = sides(Text::default(), MONOLITH.into());
         body.extend(handling::nodes(config, None, &common)?);
         body.push(line("proxy_pass", [Text::fixed("http://").var(BACKEND).into()]));
         nodes.push(block("location", ["/".into()], body));
@@ -95,7 +95,7 @@ pub(super) fn health() -> Node {
 /// The answer to everything while there is maintenance. No route answers, so nothing is counted against one.
 fn closed(seconds: i32, common: &[Node]) -> Result<Node, DataError> {
     // What the log and the headers say of routes must be set somewhere, or NGINX does not know it.
-    let mut body = sides(Text::default());
+    let mut body = sides(Text::default(), MONOLITH.into());
     body.extend_from_slice(common);
     body.extend([
         answers::add("Retry-After", Text::number(seconds)),
@@ -167,8 +167,13 @@ fn at(path: &PathPrefix, scope: Scope, body: &[Node]) -> Result<Vec<Node>, DataE
 }
 
 /// Sets the route, and the side that it has without weights.
-fn sides(route: Text) -> Vec<Node> {
-    vec![line("set", [name(ROUTE), route.into()]), line("set", [name(SIDE), MONOLITH.into()])]
+fn sides(route: Text, resting: Arg) -> Vec<Node> {
+    vec![line("set", [name(ROUTE), route.into()]), line("set", [name(SIDE), resting])]
+}
+
+/// The side that the chosen route has without weights.
+fn resting(config: &Checked) -> Arg {
+    if config.routes.iter().any(|route| route.crossed) { RESTING.into() } else { MONOLITH.into() }
 }
 
 /// Sets the other side for whom the weights give it to: those of everybody, or those of the request's audience. So an
@@ -220,7 +225,7 @@ fn inside(route: Option<&Route>, handling: Vec<Node>) -> Result<Vec<Node>, DataE
     let mut nodes = Vec::new();
     let service = route.target.as_ref().map(|t| (SERVICE, &t.backend, t.rewrite.as_ref()));
     for (side, backend, rewrite) in
-        [(MONOLITH, &route.safe, route.rewrite.as_ref())].into_iter().chain(service)
+        [(route.resting_side(), &route.safe, route.rewrite.as_ref())].into_iter().chain(service)
     {
         match rewrite {
             None => nodes.push(unchanged(base.clone(), side, handling.clone())?),
