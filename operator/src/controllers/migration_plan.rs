@@ -15,6 +15,7 @@ mod judging;
 pub mod machine;
 mod pass;
 mod ramp;
+mod start;
 pub mod terms;
 mod windows;
 

@@ -123,6 +123,7 @@ fn route<'a>(view: &View, plan: &'a Plan) -> Route<'a> {
         depends_on: &[],
         revisions: String::new(),
         behind: Vec::new(),
+        start_at: None,
     }
 }
 
@@ -194,6 +195,8 @@ fn decisive(status: &RouteStatus) -> RouteStatus {
     status.waits_for.clear();
     status.evidence = Evidence::default();
     status.weights.observed = None;
+    // Every attempt of this model begins with the first step.
+    status.fell_from.clear();
     status
 }
 

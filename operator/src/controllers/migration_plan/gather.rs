@@ -116,6 +116,7 @@ impl Observed {
                 depends_on: &spec.depends_on,
                 revisions: facts.revisions.clone(),
                 behind: facts.behind.clone(),
+                start_at: spec.start_at,
             })
         };
         plan.spec.routes.iter().zip(&self.routes).filter_map(of).collect()
@@ -247,6 +248,9 @@ impl Around<'_> {
         }
         if let Some(discord) = self.plan.spec.discord(route) {
             return Some(discord);
+        }
+        if let Some(misplaced) = self.plan.spec.misplaced(route) {
+            return Some(misplaced);
         }
         if let Some(audience) = self.unknown_audience(route, observed.gateway()) {
             return Some(format!(

@@ -65,6 +65,7 @@ impl World {
                 depends_on: &[],
                 revisions: String::new(),
                 behind: Vec::new(),
+                start_at: None,
             };
             change(&mut route);
             route

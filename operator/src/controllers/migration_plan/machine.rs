@@ -11,7 +11,8 @@
 //!   judge says Safe, or a person has promoted it; never while the plan is halted or the route held;
 //! - a rollback waits for nothing but a monolith that can take the traffic;
 //! - a latched route stays latched until a further attempt begins;
-//! - routes of a group have one fate, see [`super::group`].
+//! - routes of a group have one fate, see [`super::group`];
+//! - an attempt begins no higher than the plan says, see [`super::start`].
 
 pub use super::terms::Terms;
 
@@ -29,7 +30,7 @@ use std::time::Duration;
 use stomaton_crds::{
     edge_state::Sides,
     keys::AUDIENCE_PUBLIC,
-    v1alpha1::{Acted, Held, Phase, Profile, RouteStatus, RouteWeights, Transition},
+    v1alpha1::{Acted, Held, Phase, Profile, RouteStatus, RouteWeights, StartAt, Transition},
 };
 
 /// Entries of history that status keeps.
@@ -95,6 +96,8 @@ pub struct Route<'a> {
     pub revisions: String,
     /// Edge pods that do not do what was written last.
     pub behind: Vec<String>,
+    /// Where it already was, as the plan says; counts while nothing is known of the plan.
+    pub start_at: Option<StartAt>,
 }
 
 /// What to do: make EdgeWeights say `weights` of the route.
@@ -174,18 +177,23 @@ pub fn step(
 }
 
 /// What status says of the route, unless it speaks of the route as it was before an edit: that is another one, which
-/// begins at the beginning. The old weight cannot reach it. What people said of it stays.
+/// begins at the beginning. The old weight cannot reach it. What people said of it stays. Where the plan says that it already
+/// was is noted when the plan is new, and only then.
 fn present(route: &Route<'_>, state: &State) -> RouteStatus {
     let old = state.routes.iter().find(|status| status.name == route.name).cloned().unwrap_or_default();
+    // A plan has at least one route: where none is known, nobody has looked at it before. What is wrong may be mended still.
+    let start_at = route.start_at.filter(|_| state.routes.is_empty() || old.start_at.is_some());
     match &route.id {
         Some(id) if *id != old.id => RouteStatus {
             name: route.name.to_owned(),
             id: id.clone(),
+            // A route that the Gateway did not have until now was not edited.
+            start_at: start_at.filter(|_| old.id.is_empty()),
             held: old.held,
             recalled: old.recalled,
             ..RouteStatus::default()
         },
-        _ => RouteStatus { name: route.name.to_owned(), ..old },
+        _ => RouteStatus { name: route.name.to_owned(), start_at, ..old },
     }
 }
 

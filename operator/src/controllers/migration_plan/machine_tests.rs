@@ -55,7 +55,7 @@ pub fn rules(cooldown: u64, max_attempts: i32) -> Rules {
 }
 
 fn rollback(cooldown: u64, max_attempts: i32) -> Rollback {
-    Rollback { cooldown: Duration::from_secs(cooldown).into(), max_attempts }
+    Rollback { cooldown: Duration::from_secs(cooldown).into(), max_attempts, ..Rollback::default() }
 }
 
 /// A route of which everything is as it should be.
@@ -80,6 +80,7 @@ pub fn route(profile: &Profile) -> Route<'_> {
         depends_on: &[],
         revisions: "new/old".into(),
         behind: Vec::new(),
+        start_at: None,
     }
 }
 
