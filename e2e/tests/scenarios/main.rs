@@ -13,6 +13,7 @@ mod kills;
 mod limits;
 mod operator;
 mod plans;
+mod rebuilt;
 mod restored;
 mod rollback;
 mod scale;
