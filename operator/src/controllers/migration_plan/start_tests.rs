@@ -1,17 +1,21 @@
 //! Where attempts begin: plans that are made anew, and routes that were taken back.
 
 use super::super::acts::Act;
+use super::super::conditions;
 use super::super::machine::tests::{Rules, at, profile, route, rules};
 use super::super::machine::{Effect, Route, State, step};
 use super::super::terms::Back;
 use super::*;
 use crate::edges::tally::Breach;
 use proptest::prelude::*;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use stomaton_crds::{
     edge_state::{Counts, Sides},
-    v1alpha1::{Action, Approves, Phase, PlanActionSpec, RampStep, RestartAt, RouteWeights, StartAt},
+    v1alpha1::{
+        Action, Approves, MigrationPlan, Phase, PlanActionSpec, RampStep, RestartAt, RouteWeights, StartAt,
+    },
 };
 
 const ALONE: [&str; 1] = ["content"];
@@ -205,6 +209,11 @@ fn routes_that_were_on_their_way_are_so_again_however_small_the_budget() {
     world.rules.budget.moving_routes = Some(1);
     world.settle(|_| {});
     assert_eq!(world.places(), [(Phase::Ramp, 2, 250); 2]);
+    // One that waited for its turn does not take theirs.
+    let mut world = World { group: None, ..World::of(&BOTH, at_step(2)) };
+    world.rules.budget.moving_routes = Some(1);
+    world.settle(|r| r.start_at = r.start_at.filter(|_| r.name == "checkout"));
+    assert_eq!(world.places(), [(Phase::Pending, 0, 0), (Phase::Ramp, 2, 250)]);
 }
 
 #[test]
@@ -230,6 +239,29 @@ fn a_route_is_where_it_was_only_when_that_can_be_right() {
         world.rules.closed = closed(reason);
         world.settle(|_| {});
         assert_eq!(world.places(), [(Phase::Pending, 0, 0)], "{reason:?}");
+    }
+}
+
+#[test]
+fn a_place_that_cannot_be_right_is_stalled_and_says_why() {
+    for (place, safe_ready, reason) in [(1, false, "MonolithDown"), (3, true, "Invalid")] {
+        let plan: MigrationPlan = serde_json::from_value(json!({
+            "apiVersion": "fleet.stomaton.com/v1alpha1", "kind": "MigrationPlan", "metadata": {"name": "shop"},
+            "spec": {
+                "gatewayRef": {"name": "edge"}, "profiles": [{"name": "p", "ramp": [{"permille": 50}, {"permille": 1000}]}],
+                "routes": [{"name": "content", "target": {"name": "t"}, "profile": "p", "startAt": {"step": place}}],
+            },
+        }))
+        .unwrap();
+        let (spec, rules) = (&plan.spec.routes[0], rules(1, 1));
+        let (terms, problem) = (rules.terms(), plan.spec.misplaced(spec));
+        let route = Route { safe_ready, problem, start_at: spec.start_at, ..route(&plan.spec.profiles[0]) };
+        let routes = [route];
+        let (state, effects) = step(&terms, &routes, &State::default(), &[], at(0));
+        assert_eq!(effects, []);
+        let status = conditions::status(&plan, &terms, &routes, None, state, at(0));
+        let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled").unwrap();
+        assert_eq!((stalled.status.as_str(), stalled.reason.as_str()), ("True", reason), "{stalled:?}");
     }
 }
 
