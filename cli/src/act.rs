@@ -48,14 +48,20 @@ fn name(plan: &str, action: Action, token: u32) -> String {
 fn approves(plan: &MigrationPlan, route: &str) -> Result<Approves, Error> {
     let status = find::current(plan)?;
     let nothing = |why: String| Error::NothingToApprove { route: route.to_owned(), why };
-    let (attempt, step) = next(find::route_status(plan, route)).map_err(nothing)?;
-    match find::profile(plan, route).and_then(|profile| find::step(profile, step)) {
-        None => Err(nothing(format!("its ramp has no step {step}."))),
-        Some(next) if !next.approval => Err(nothing(format!(
-            "step {step} needs no approval. `kubectl stomaton explain {route}` says what it waits for; `promote` enters the step now."
-        ))),
-        Some(_) => Ok(Approves { attempt, step, spec_hash: status.spec_hash.clone() }),
+    let (attempt, first) = next(find::route_status(plan, route)).map_err(nothing)?;
+    // An attempt after a rollback may begin further up: then it enters all steps up to there.
+    let step = if first == 1 { find::first_step(plan, route) } else { first };
+    let profile = find::profile(plan, route);
+    let mut entered = (first..=step).filter_map(|number| find::step(profile?, number)).peekable();
+    if entered.peek().is_none() {
+        return Err(nothing(format!("its ramp has no step {step}.")));
     }
+    if !entered.any(|step| step.approval) {
+        return Err(nothing(format!(
+            "step {step} needs no approval. `kubectl stomaton explain {route}` says what it waits for; `promote` enters the step now."
+        )));
+    }
+    Ok(Approves { attempt, step, spec_hash: status.spec_hash.clone() })
 }
 
 /// Attempt and step that a route would enter next.
@@ -74,6 +80,7 @@ fn next(status: Option<&RouteStatus>) -> Result<(i32, i32), String> {
 mod tests {
     use super::*;
     use crate::testing;
+    use stomaton_crds::v1alpha1::RestartAt;
 
     fn wish(action: Action, route: Option<&str>) -> Wish {
         Wish { action, route: route.map(Into::into), reason: None }
@@ -113,6 +120,18 @@ mod tests {
         assert!(refused(&plan, "content").contains("generation 5, status speaks of 4"));
         let error = action(&plan, wish(Action::Hold, Some("contents")), "a".into(), 1).unwrap_err();
         assert!(error.to_string().contains("no route contents\nIts routes are: content, media, orders."));
+    }
+
+    #[test]
+    fn a_lower_restart_is_approved_as_one_step() {
+        let mut plan = testing::plan();
+        plan.spec.rollback.restart_at = RestartAt::LowerStep;
+        plan.spec.routes.retain(|route| route.name == "media");
+        plan.spec.profiles[0].ramp[0].approval = true;
+        let status = &mut plan.status.as_mut().unwrap().routes[1];
+        (status.phase, status.fell_from) = (Phase::RolledBack, [("public".to_owned(), 1000)].into());
+        let approved = approves(&plan, "media").unwrap();
+        assert_eq!((approved.attempt, approved.step), (2, 2));
     }
 
     #[test]

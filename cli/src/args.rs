@@ -125,10 +125,17 @@ pub enum Command {
         #[arg(short, long, value_name = "FORMAT")]
         output: Option<Output>,
     },
-    /// Print plan and Gateway as YAML to commit to Git: routes that are done belong to their services there.
+    /// Print plan and Gateway as YAML to commit to Git: applied where neither exists, it puts every route where it is now.
+    ///
+    /// Applied to this cluster it changes nothing. What is not in it: acts of people, history, and how many attempts a route
+    /// has used; one that was taken back begins with its first attempt again.
     Export {
         /// The plan.
         plan: Option<String>,
+        /// Routes that are done belong to their services in the Gateway, and the plan no longer has them: nothing takes
+        /// them back from then on.
+        #[arg(long)]
+        retire: bool,
     },
     /// Check files before they are applied. Needs no cluster.
     Lint {

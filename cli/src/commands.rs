@@ -53,7 +53,7 @@ pub async fn run(args: Args) -> Result<(), Error> {
         Command::Halt { how } => act(access, on(Action::Halt, None)(how)).await,
         Command::Rollback { route, direct: true, how, .. } => directly(access, route, how).await,
         Command::Rollback { route, how, .. } => act(access, on(Action::Rollback, route)(how)).await,
-        Command::Export { plan } => exported(access, plan.as_deref()).await,
+        Command::Export { plan, retire } => exported(access, plan.as_deref(), retire).await,
         Command::Lint { files } => linted(&files),
         Command::Completions { shell } => {
             let mut text = Vec::new();
@@ -133,12 +133,12 @@ async fn directly(access: &Access, route: Option<String>, how: How) -> Result<()
     Ok(say(&direct::report(&latch, gateway, &cluster.namespace))?)
 }
 
-async fn exported(access: &Access, plan: Option<&str>) -> Result<(), Error> {
+async fn exported(access: &Access, plan: Option<&str>, retire: bool) -> Result<(), Error> {
     let cluster = Cluster::connect(access).await?;
     let typed = cluster.plan(plan).await?;
     let plan = cluster.raw::<MigrationPlan>(&typed.name_any()).await?;
     let gateway = cluster.raw::<Gateway>(&typed.spec.gateway_ref.name).await?;
-    Ok(say(&export(&plan, &gateway)?)?)
+    Ok(say(&export(&plan, &gateway, retire)?)?)
 }
 
 fn linted(files: &[String]) -> Result<(), Error> {

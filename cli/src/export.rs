@@ -1,40 +1,40 @@
 //! `export`: plan and Gateway as they should stand in Git. Pure: works on what the API server gave, so that a field
 //! this program does not know stays.
 
-use crate::{error::Error, find};
+use crate::{error::Error, find, places};
 use kube::ResourceExt as _;
 use serde_json::{Map, Value};
-use stomaton_crds::v1alpha1::{BackendRef, MigrationPlan, Phase};
+use stomaton_crds::v1alpha1::{BackendRef, MigrationPlan, Phase, StartAt};
 
 /// What Git has to know of an object.
 const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
 /// Annotations that belong to a cluster.
 const OF_KUBECTL: &str = "kubectl.kubernetes.io/";
 
-/// YAML of both, the Gateway first, with what was changed and why on top. A route that is done belongs to its service in
-/// the Gateway, and the plan no longer has it.
-pub fn export(plan: &Value, gateway: &Value) -> Result<String, Error> {
+/// YAML of both, the Gateway first, with what to know of it on top. Applied where neither exists it puts every route where
+/// it is now. With `retire`, a route that is done belongs to its service in the Gateway, and the plan no longer has it.
+pub fn export(plan: &Value, gateway: &Value, retire: bool) -> Result<String, Error> {
     let unreadable =
         |why: serde_json::Error| Error::Unreadable { what: "the plan".into(), why: why.to_string() };
     let typed: MigrationPlan = serde_json::from_value(plan.clone()).map_err(unreadable)?;
     find::current(&typed)?;
-    let done = done(&typed);
-    let mut comments =
-        vec![format!("# Plan {} and its Gateway, as the cluster has them now.", typed.name_any())];
-    let mut gateway = bare(gateway);
+    let done = if retire { done(&typed) } else { Vec::new() };
+    let mut comments = vec![format!(
+        "# Plan {} and its Gateway, as the cluster has them now. Where neither exists, this puts every route where it is.",
+        typed.name_any()
+    )];
+    let (mut plan, mut gateway) = (bare(plan), bare(gateway));
     for (name, target) in &done {
-        comments.push(retire(&mut gateway, name, target)?);
+        comments.push(give(&mut gateway, name, target)?);
     }
-    if done.is_empty() {
-        comments
-            .push("# No route is done: nothing but status and what the cluster adds was left out.".into());
-    } else {
+    if !done.is_empty() {
         comments.push(
             "# Apply all of this file at once, the Gateway first: it says who answers from now on.".into(),
         );
     }
-    let mut plan = bare(plan);
     without(&mut plan, &done);
+    comments.extend(put(&mut plan, &typed)?);
+    comments.extend(places::lost(&typed).iter().map(|line| format!("# {line}")));
     let is_left = plan["spec"]["routes"].as_array().is_some_and(|routes| !routes.is_empty());
     let plan = if is_left {
         format!("---\n{}", yaml(&plan)?)
@@ -46,6 +46,32 @@ pub fn export(plan: &Value, gateway: &Value) -> Result<String, Error> {
         String::new()
     };
     Ok(format!("{}\n---\n{}{plan}", comments.join("\n"), yaml(&gateway)?))
+}
+
+/// Says in the plan where each of its routes is, and the same in words.
+fn put(plan: &mut Value, typed: &MigrationPlan) -> Result<Vec<String>, Error> {
+    let mut said = Vec::new();
+    for route in plan.pointer_mut("/spec/routes").and_then(Value::as_array_mut).into_iter().flatten() {
+        let known = typed.spec.routes.iter().find(|known| route["name"] == known.name.as_str());
+        let (Some(known), Some(fields)) = (known, route.as_object_mut()) else { continue };
+        // Where it was when the plan was made may be long ago.
+        fields.remove("startAt");
+        let Some(at) = places::start_at(typed, known) else { continue };
+        fields.insert("startAt".to_owned(), as_json(&at, &known.name)?);
+        said.push(match at {
+            StartAt { step: Some(step), .. } => {
+                format!("# Route {} is at step {step} of its ramp.", known.name)
+            }
+            StartAt { step: None, .. } => format!("# Route {} is done.", known.name),
+        });
+    }
+    Ok(said)
+}
+
+fn as_json(part: &impl serde::Serialize, route: &str) -> Result<Value, Error> {
+    let unreadable =
+        |why: serde_json::Error| Error::Unreadable { what: format!("route {route}"), why: why.to_string() };
+    serde_json::to_value(part).map_err(unreadable)
 }
 
 /// Routes that are done, or have no way back and are so for the monolith, and who answers them.
@@ -73,10 +99,8 @@ fn bare(object: &Value) -> Value {
 }
 
 /// Gives the Gateway's route to the service; says so.
-fn retire(gateway: &mut Value, name: &str, target: &BackendRef) -> Result<String, Error> {
-    let unreadable =
-        |why: serde_json::Error| Error::Unreadable { what: format!("route {name}"), why: why.to_string() };
-    let backend = serde_json::to_value(target).map_err(unreadable)?;
+fn give(gateway: &mut Value, name: &str, target: &BackendRef) -> Result<String, Error> {
+    let backend = as_json(target, name)?;
     let routes = gateway.pointer_mut("/spec/routes").and_then(Value::as_array_mut);
     let route = routes.into_iter().flatten().find(|route| route["name"] == name);
     Ok(match route.and_then(Value::as_object_mut) {
@@ -147,7 +171,7 @@ mod tests {
     #[test]
     fn a_route_that_is_done_belongs_to_its_service() {
         let plan = serde_json::to_value(testing::plan()).unwrap();
-        let text = export(&plan, &gateway()).unwrap();
+        let text = export(&plan, &gateway(), true).unwrap();
         assert!(text.contains("# Route media is done: the Gateway gives it to media,"), "{text}");
         let objects = read(&text);
         let [gateway, plan] = objects.as_slice() else { panic!("{text}") };
@@ -166,10 +190,35 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_exists_routes_are_put_where_they_are() {
+        let mut plan = testing::plan();
+        plan.spec.routes.iter_mut().for_each(|route| route.group = None);
+        // Of an export that was applied before.
+        plan.spec.routes[2].start_at = Some(StartAt { step: Some(1), done: false });
+        let plan = serde_json::to_value(plan).unwrap();
+        let text = export(&plan, &gateway(), false).unwrap();
+        assert_eq!(export(&plan, &gateway(), false).unwrap(), text, "the same each time");
+        assert!(
+            text.contains("\n# Route content is at step 2 of its ramp.\n# Route media is done.\n"),
+            "{text}"
+        );
+        let objects = read(&text);
+        let [gateway, made_anew] = objects.as_slice() else { panic!("{text}") };
+        assert!(gateway["spec"]["routes"].as_array().unwrap().iter().all(|r| r.get("backend").is_none()));
+        let routes = made_anew["spec"]["routes"].as_array().unwrap();
+        let places: Vec<_> = routes.iter().map(|route| route.get("startAt").cloned()).collect();
+        assert_eq!(places, [Some(json!({"step": 2})), Some(json!({"done": true})), None]);
+        assert_eq!(routes[2]["dependsOn"], json!(["media"]));
+        for gone in ["status", "uid", "managedFields", "resourceVersion"] {
+            assert!(!text.contains(gone), "{gone} in {text}");
+        }
+    }
+
+    #[test]
     fn a_plan_whose_routes_are_all_done_is_left_out() {
         let mut plan = testing::plan();
         plan.spec.routes.retain(|route| route.name == "media");
-        let text = export(&serde_json::to_value(plan).unwrap(), &gateway()).unwrap();
+        let text = export(&serde_json::to_value(plan).unwrap(), &gateway(), true).unwrap();
         assert!(text.contains("# Every route of plan shop is done"), "{text}");
         assert_eq!(read(&text).len(), 1);
     }
@@ -186,7 +235,7 @@ mod tests {
     fn a_status_of_the_past_decides_nothing() {
         let mut plan = testing::plan();
         plan.metadata.generation = Some(5);
-        let error = export(&serde_json::to_value(plan).unwrap(), &gateway()).unwrap_err();
+        let error = export(&serde_json::to_value(plan).unwrap(), &gateway(), false).unwrap_err();
         assert!(error.to_string().contains("has not looked at that yet"));
     }
 }

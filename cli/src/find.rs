@@ -41,3 +41,14 @@ pub fn current(plan: &MigrationPlan) -> Result<&MigrationPlanStatus, Error> {
         observed: observed.map_or_else(|| "none".to_owned(), |generation| generation.to_string()),
     })
 }
+
+/// The step with which the next attempt of a route begins.
+pub fn first_step(plan: &MigrationPlan, name: &str) -> i32 {
+    let first = || {
+        let (route, profile) = (plan.spec.routes.iter().find(|r| r.name == name)?, profile(plan, name)?);
+        let group = std::iter::once(route).chain(plan.spec.fellows(route));
+        let statuses = group.filter_map(|route| route_status(plan, &route.name));
+        i32::try_from(plan.spec.rollback.first_step(profile, statuses)).ok()
+    };
+    first().unwrap_or(1)
+}

@@ -6,7 +6,7 @@
 //! - [`live`]: a text that stays in its place on a terminal (I/O)
 //! - [`act`], [`direct`]: acts, and rollback without the operator (pure)
 //! - [`status`], [`explain`], [`history`], [`export`], [`lint`]: objects in, text out (pure)
-//! - [`find`], [`table`], [`words`]: what they share (pure)
+//! - [`find`], [`places`], [`table`], [`words`]: what they share (pure)
 
 mod act;
 mod args;
@@ -20,6 +20,7 @@ mod find;
 mod history;
 mod lint;
 mod live;
+mod places;
 mod status;
 mod table;
 #[cfg(test)]

@@ -108,6 +108,33 @@ fn a_fallback_says_what_may_be_sent_twice() {
 }
 
 #[test]
+fn a_request_that_writes_is_not_made_twice() {
+    let with = |class: &str, fallback: Value| {
+        let mut plan = serde_json::to_value(plan(json!([{ "permille": 1000 }]), "standard")).unwrap();
+        plan["spec"]["routes"][0]["class"] = json!(class);
+        plan["spec"]["routes"][0]["fallback"] = fallback;
+        words(validate_cel(&serde_json::from_value::<MigrationPlan>(plan).unwrap()))
+    };
+    let twice = json!({ "alsoFor": ["PUT"] });
+    assert_eq!(with("Read", twice.clone()), "");
+    assert_eq!(with("Write", json!({})), "");
+    assert!(with("Write", twice).contains("not made twice"));
+}
+
+#[test]
+fn a_place_to_start_at_is_one_place() {
+    let with = |start_at: Value| {
+        let mut plan = plan(json!([{ "permille": 1000 }]), "standard");
+        plan.spec.routes[0].start_at = Some(serde_json::from_value(start_at).unwrap());
+        words(validate_cel(&plan))
+    };
+    assert_eq!((with(json!({ "step": 1 })), with(json!({ "done": true }))), (String::new(), String::new()));
+    for wrong in [json!({}), json!({ "step": 1, "done": true }), json!({ "done": false })] {
+        assert!(with(wrong.clone()).contains("and not both"), "{wrong}");
+    }
+}
+
+#[test]
 fn routes_of_a_group_have_one_profile() {
     let grouped = |profile: &str| {
         let route = |name: &str, profile: &str| json!({ "name": name, "target": { "name": "t" }, "profile": profile, "group": "g" });

@@ -1,7 +1,7 @@
 //! What the parts of a plan say of each other. Pure. The API server refuses most of this too, and the operator the rest.
 
 use std::{collections::BTreeMap, time::Duration};
-use stomaton_crds::v1alpha1::{Bad, Gateway, Judge, MigrationPlanSpec, Profile, Windows};
+use stomaton_crds::v1alpha1::{Bad, Class, Gateway, Judge, MigrationPlanSpec, Profile, Windows};
 
 /// Bounds by which the edge counts what is slow.
 const BOUNDS: [u64; 10] = [5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000];
@@ -17,6 +17,7 @@ pub fn problems(plan: &MigrationPlanSpec, gateways: &[(String, Gateway)]) -> Vec
     }));
     // One is enough: the others say the same of the same group.
     found.extend(plan.routes.iter().find_map(|route| plan.discord(route)));
+    found.extend(plan.routes.iter().find_map(|route| plan.misplaced(route)));
     found.extend(plan.profiles.iter().flat_map(ramp));
     found.extend(plan.judges.iter().filter_map(judge));
     found.extend(windows(&plan.windows));
@@ -37,6 +38,15 @@ fn routes(plan: &MigrationPlanSpec) -> Vec<String> {
         }
         for other in route.depends_on.iter().filter(|other| !plan.routes.iter().any(|r| r.name == **other)) {
             found.push(format!("route {name} waits for {other}, which this plan does not have: `dependsOn` names routes of the plan"));
+        }
+        if route.start_at.is_some_and(|at| at.step.is_some() == at.done) {
+            found.push(format!("route {name}: `startAt` is a `step`, or `done: true`: write one of them"));
+        }
+        let twice = route.fallback.as_ref().is_some_and(|fallback| !fallback.also_for.is_empty());
+        if twice && route.class == Class::Write {
+            found.push(format!(
+                "route {name}: a request of a Write route is not made twice: take `fallback.alsoFor` out"
+            ));
         }
     }
     found

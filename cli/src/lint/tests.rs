@@ -115,6 +115,10 @@ fn the_parts_of_a_plan_agree() {
         (", slowerThan: 1s", "", "what is slow is not said"),
         ("of: Slow", "of: Errors", "belongs to a judge of Slow"),
         ("of: Slow, slowerThan: 1s", "of: Prometheus", "what to ask is not said"),
+        ("dependsOn: []", "startAt: {step: 1}", "were at two places: give them the same `startAt`"),
+        ("group: g}", "startAt: {step: 4}}", "is step 4, but profile slow ends with step 3"),
+        ("group: g}", "startAt: {}}", "`startAt` is a `step`, or `done: true`"),
+        ("group: g}", "class: Write, fallback: {alsoFor: [PUT]}}", "is not made twice"),
     ] {
         let said = said(PLAN, from, to);
         assert!(said.contains(expected), "{to}: {said}");

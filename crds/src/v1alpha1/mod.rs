@@ -20,10 +20,10 @@ pub use gateway::{
     SecurityHeaders, ServiceType, Timeouts, Tls, TlsVersion, TotalShare, TrustedProxies,
 };
 pub use migration_plan::{
-    Acted, AdvanceWindow, Bad, Budget, Certainty, Day, DeletionPolicy, Evidence, Fallback, Freeze,
+    Acted, AdvanceWindow, Bad, Budget, Certainty, Class, Day, DeletionPolicy, Evidence, Fallback, Freeze,
     GatewayRef, Guard, Halt, Held, Judge, JudgeStatus, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus,
-    Mode, Phase, PlanRoute, PlanSummary, PointOfNoReturn, Profile, PrometheusCounts, RampStep, Rollback,
-    RouteStatus, Transition, Verdict, Weights, Windows,
+    Mode, Phase, PlanRoute, PlanSummary, PointOfNoReturn, Profile, PrometheusCounts, RampStep, RestartAt,
+    Rollback, RouteStatus, StartAt, Transition, Verdict, Weights, Windows,
 };
 pub use plan_action::{Action, Approves, Outcome, PlanAction, PlanActionSpec, PlanActionStatus};
 pub use stomaton_service::{

@@ -43,17 +43,26 @@ impl<'a> Namespace<'a> {
     /// Makes a namespace with a random name in which pods must be restricted.
     pub async fn create(harness: &'a Harness, scenario: &str) -> Result<Self, Error> {
         let random = RandomState::new().hash_one(scenario) & 0xff_ffff;
-        let name = format!("e2e-{scenario}-{random:06x}");
+        let namespace = Self::named(harness, &format!("e2e-{scenario}-{random:06x}"));
+        namespace.make(scenario).await?;
+        Ok(namespace)
+    }
+
+    /// Makes it anew, with nothing in it, as after a disaster; waits until the old one is gone.
+    pub async fn lose(&self, scenario: &str) -> Result<(), Error> {
+        self.delete().await?;
+        self.is_gone().await?;
+        self.make(scenario).await
+    }
+
+    async fn make(&self, scenario: &str) -> Result<(), Error> {
         let mut object = Object::default();
-        object.metadata.name = Some(name.clone());
+        object.metadata.name = Some(self.name.clone());
         let labels = [(MARK, scenario), ("pod-security.kubernetes.io/enforce", "restricted")];
         object.metadata.labels = Some(labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
-        let namespaces: Api<Object> = Api::all(harness.client.clone());
-        namespaces
-            .create(&PostParams::default(), &object)
-            .await
-            .doing(format!("create the namespace {name}"))?;
-        Ok(Self { harness, name })
+        let namespaces: Api<Object> = Api::all(self.harness.client.clone());
+        let made = namespaces.create(&PostParams::default(), &object).await;
+        made.map(drop).doing(format!("create the namespace {}", self.name))
     }
 
     /// Gives the operator its rights on Secrets and ConfigMaps here, as a user would.

@@ -18,6 +18,7 @@ mod operator;
 mod order;
 mod people;
 mod plans;
+mod rebuilt;
 mod restored;
 mod rollback;
 mod scale;

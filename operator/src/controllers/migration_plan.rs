@@ -17,6 +17,7 @@ pub mod machine;
 mod monitored;
 mod pass;
 mod ramp;
+mod start;
 pub mod terms;
 mod windows;
 

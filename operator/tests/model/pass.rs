@@ -125,6 +125,7 @@ fn route<'a>(view: &View, plan: &'a Plan) -> Route<'a> {
         behind: Vec::new(),
         readings: BTreeMap::new(),
         point_of_no_return: None,
+        start_at: None,
     }
 }
 
@@ -196,6 +197,8 @@ fn decisive(status: &RouteStatus) -> RouteStatus {
     status.waits_for.clear();
     status.evidence = Evidence::default();
     status.weights.observed = None;
+    // Every attempt of this model begins with the first step.
+    status.fell_from.clear();
     status
 }
 

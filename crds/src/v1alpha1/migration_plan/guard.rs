@@ -1,6 +1,6 @@
 //! What takes a route back at once, and what happens then.
 
-use super::RouteStatus;
+use super::{Profile, RouteStatus};
 use crate::v1alpha1::DURATION;
 use kube::KubeSchema;
 use kube::core::Duration;
@@ -63,6 +63,20 @@ pub struct Rollback {
     #[serde(default = "default_attempts")]
     #[schemars(range(min = 1, max = 100))]
     pub max_attempts: i32,
+    /// With which step the next attempt begins.
+    #[serde(default, skip_serializing_if = "crate::v1alpha1::is_default")]
+    pub restart_at: RestartAt,
+}
+
+/// With which step of its ramp an attempt after a rollback begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum RestartAt {
+    /// With the first.
+    #[default]
+    FirstStep,
+    /// With the one below that at which the route was taken back, or the first. Routes of a group begin with the lowest of
+    /// theirs.
+    LowerStep,
 }
 
 fn default_cooldown() -> Duration {
@@ -75,7 +89,11 @@ fn default_attempts() -> i32 {
 
 impl Default for Rollback {
     fn default() -> Self {
-        Self { cooldown: default_cooldown(), max_attempts: default_attempts() }
+        Self {
+            cooldown: default_cooldown(),
+            max_attempts: default_attempts(),
+            restart_at: RestartAt::default(),
+        }
     }
 }
 
@@ -83,6 +101,16 @@ impl Rollback {
     /// Attempts that a route has: a person may have granted it another one.
     pub fn attempts(&self, status: &RouteStatus) -> i32 {
         self.max_attempts.max(status.granted)
+    }
+
+    /// The step, from 1, with which an attempt begins of a route with this profile; `group` is what is known of it and of
+    /// the others of its group. Weights decide, not the number of the step that fell: the ramp may have been edited since.
+    pub fn first_step<'a>(&self, profile: &Profile, group: impl Iterator<Item = &'a RouteStatus>) -> usize {
+        let below = |status: &RouteStatus| profile.reached(&status.fell_from).saturating_sub(1);
+        match self.restart_at {
+            RestartAt::FirstStep => 1,
+            RestartAt::LowerStep => group.map(below).min().unwrap_or(0).max(1),
+        }
     }
 
     /// How long a route rests after its last attempt. One that was told to go on does not rest.

@@ -5,13 +5,15 @@ mod judge;
 mod limits;
 mod profile;
 mod route;
+mod start;
 mod status;
 
-pub use guard::{Guard, Rollback};
+pub use guard::{Guard, RestartAt, Rollback};
 pub use judge::{Bad, Certainty, Judge, PrometheusCounts};
 pub use limits::{AdvanceWindow, Budget, Day, DeletionPolicy, Freeze, Halt, Mode, Windows};
 pub use profile::{Profile, RampStep};
-pub use route::{Fallback, PlanRoute, PointOfNoReturn};
+pub use route::{Class, Fallback, PlanRoute, PointOfNoReturn};
+pub use start::StartAt;
 pub use status::{
     Acted, Evidence, Held, JudgeStatus, MigrationPlanStatus, Phase, PlanSummary, RouteStatus, Transition,
     Verdict, Weights,

@@ -1,9 +1,10 @@
 //! How fast a route moves: the steps of a ramp, and what each of them needs.
 
-use crate::v1alpha1::DURATION;
+use crate::{keys::AUDIENCE_PUBLIC, v1alpha1::DURATION};
 use kube::KubeSchema;
 use kube::core::Duration;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// How fast a route moves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -33,6 +34,16 @@ pub struct Profile {
 
 fn default_min_requests() -> i64 {
     20
+}
+
+impl Profile {
+    /// How many steps, from the first one on, these weights have behind them. They are in per mille by audience, `public` is
+    /// everybody.
+    pub fn reached(&self, permille: &BTreeMap<String, i32>) -> usize {
+        let weight = |audience: Option<&str>| permille.get(audience.unwrap_or(AUDIENCE_PUBLIC)).copied();
+        let is_reached = |step: &&RampStep| weight(step.audience.as_deref()).unwrap_or(0) >= step.permille;
+        self.ramp.iter().take_while(is_reached).count()
+    }
 }
 
 /// One step of a ramp.

@@ -1,6 +1,7 @@
 //! One route of a plan.
 
-use crate::v1alpha1::{BackendRef, DURATION, Method};
+use super::StartAt;
+use crate::v1alpha1::{BackendRef, DURATION, Method, is_default};
 use kube::KubeSchema;
 use kube::core::Duration;
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,12 @@ use serde::{Deserialize, Serialize};
 /// One route to move.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.class) || self.class != 'Write' || !has(self.fallback) || !has(self.fallback.alsoFor) || size(self.fallback.alsoFor) == 0")
+        .message("a request of a Write route is not made twice: take `fallback.alsoFor` out"),
+    validation = Rule::new("!has(self.startAt) || has(self.startAt.step) != (has(self.startAt.done) && self.startAt.done)")
+        .message("`startAt` is a `step`, or `done: true`, and not both")
+)]
 pub struct PlanRoute {
     /// Name of a route of the Gateway.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
@@ -35,6 +42,13 @@ pub struct PlanRoute {
     /// same. Left out: the monolith stays the way back for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub point_of_no_return: Option<PointOfNoReturn>,
+    /// What its requests do.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub class: Class,
+    /// Where this route already was, for a cluster that is rebuilt from Git. Counts only while the plan is new: a plan that
+    /// has a status is where that says. Left out: at the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<StartAt>,
 }
 
 /// From where on nothing leads back to the monolith.
@@ -44,6 +58,16 @@ pub enum PointOfNoReturn {
     FullWeight,
     /// When the soak is over, or without one the last step.
     Done,
+}
+
+/// What requests of a route do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Class {
+    /// They read, or change nothing that counts: one may be made twice.
+    #[default]
+    Read,
+    /// They write: none is made twice, so that `fallback.alsoFor` is refused.
+    Write,
 }
 
 /// The monolith answers a request that the service could not: for every method but PUT and DELETE when no connection could

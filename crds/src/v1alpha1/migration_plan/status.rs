@@ -1,5 +1,7 @@
 //! Where a migration stands.
 
+use super::StartAt;
+use crate::keys::AUDIENCE_PUBLIC;
 use crate::v1alpha1::{Action, Outcome};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use kube::KubeSchema;
@@ -169,12 +171,28 @@ pub struct RouteStatus {
     /// The phase in which it froze, and to which Resume leads back; absent unless it is Frozen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen_in: Option<Phase>,
+    /// Where its first attempt begins, since the plan was new when it said so; gone with that attempt, or with an edit of
+    /// the route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<StartAt>,
+    /// The weights at which it was taken back last, in per mille by audience; `public` is everybody. Gone when the next
+    /// attempt begins.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 9))]
+    pub fell_from: BTreeMap<String, i32>,
 }
 
 impl RouteStatus {
     /// Whether nothing may lead the route back to the monolith any more.
     pub fn has_no_way_back(&self) -> bool {
         self.crossing || self.crossed
+    }
+
+    /// The weights that the plan wants now, in per mille by audience; `public` is everybody.
+    pub fn permille(&self) -> BTreeMap<String, i32> {
+        let mut permille = self.audiences.clone();
+        permille.insert(AUDIENCE_PUBLIC.to_owned(), self.weights.desired);
+        permille
     }
 }
 

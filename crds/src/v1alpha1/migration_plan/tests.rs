@@ -120,3 +120,26 @@ fn routes_that_wait_for_each_other_are_named() {
     assert_eq!(through_a_group.unwrap(), ["a", "c"]);
     assert!(cycle(vec![route("a", Some("g")), waits("b", Some("g"), &["a"])]).is_some());
 }
+
+#[test]
+fn a_place_is_one_that_the_ramp_has_and_a_group_has_one() {
+    let at = |name: &str, group: Option<&str>, start_at: serde_json::Value| {
+        let mut route = route(name, group);
+        route["startAt"] = start_at;
+        route
+    };
+    let (first, second, done) =
+        (serde_json::json!({"step": 1}), serde_json::json!({"step": 2}), serde_json::json!({"done": true}));
+    let routes = [
+        at("a", None, first.clone()),
+        at("b", None, second),
+        at("c", Some("g"), first),
+        at("d", Some("g"), done),
+    ];
+    let plan = plan(routes.to_vec().into(), &[]);
+    let said: Vec<_> = plan.spec.routes.iter().map(|route| plan.spec.misplaced(route)).collect();
+    assert_eq!(said[0], None);
+    assert!(said[1].as_ref().unwrap().contains("is step 2, but profile p ends with step 1"), "{said:?}");
+    assert!(said[2].as_ref().unwrap().contains("routes c and d"), "{said:?}");
+    assert!(said[3].is_some());
+}

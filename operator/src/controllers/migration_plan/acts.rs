@@ -5,6 +5,7 @@
 use super::frozen::{BEHIND, thaw};
 use super::machine::{Route, State, Terms};
 use super::ramp::following;
+use super::start::Start;
 use super::terms::because;
 use crate::{api, context::Context, status};
 use jiff::Timestamp;
@@ -176,8 +177,12 @@ fn approve(state: &mut State, terms: &Terms<'_>, named: &[&Route<'_>], act: &Act
     let Some(status) = state.routes.iter().find(|s| s.name == route.name) else {
         return Err(format!("route {} is not known yet", route.name));
     };
-    let attempt = if status.phase.has_weight() { status.attempt } else { status.attempt + 1 };
-    let step = next_number(route, status);
+    let (attempt, step) = if status.phase.has_weight() {
+        (status.attempt, next_number(route, status))
+    } else {
+        let group = state.routes.iter().filter(|s| named.iter().any(|route| route.name == s.name));
+        (status.attempt + 1, Start::of(terms.rollback, route.profile, &group.collect::<Vec<_>>()).number())
+    };
     if (approves.attempt, approves.step) != (attempt, step) {
         return Err(format!(
             "route {} comes to step {step} of attempt {attempt} next; step {} of attempt {} was approved",

@@ -7,28 +7,29 @@ use super::acts::next_number;
 use super::judging;
 use super::machine::{Route, Terms};
 use super::ramp::{following, hold, remaining};
+use super::start::Start;
 use super::terms::because;
 use crate::edges::tally::Breach;
 use jiff::Timestamp;
 use std::time::Duration;
 use stomaton_crds::v1alpha1::{Held, Phase, RouteStatus};
 
-/// What keeps an attempt from beginning.
-pub fn obstacle(route: &Route<'_>, status: &RouteStatus, unmet: Option<String>) -> Option<String> {
-    let first = || following(route.profile, &RouteStatus::default());
-    let approval = || first().filter(|(_, step)| step.approval && status.approved != Some(1));
+/// What keeps an attempt from beginning so.
+pub fn obstacle(
+    route: &Route<'_>,
+    status: &RouteStatus,
+    unmet: Option<String>,
+    start: Start,
+) -> Option<String> {
     stopped(status)
         .or_else(|| route.problem.clone())
-        .or(unmet)
+        .or(unmet.filter(|_| !start.again))
         .or_else(|| (!route.target_ready).then(|| "the target to have a ready endpoint".to_owned()))
-        .or_else(|| {
-            let what = "the monolith to have a ready endpoint: without it there is no way back";
-            (!route.safe_ready).then(|| what.to_owned())
-        })
+        .or_else(|| (!route.safe_ready).then(|| NO_MONOLITH.to_owned()))
         .or_else(|| {
             (!route.structured).then(|| "every edge pod to acknowledge the route's structure".to_owned())
         })
-        .or_else(|| approval().map(|_| needs_approval(route, 1)))
+        .or_else(|| start.unapproved(route.profile, status).map(|step| needs_approval(route, step)))
 }
 
 /// What a route whose attempts are over, or that rests, waits for.
@@ -91,6 +92,9 @@ fn approval(route: &Route<'_>, status: &RouteStatus) -> Option<String> {
 fn needs_approval(route: &Route<'_>, step: i32) -> String {
     format!("{APPROVAL}of step {step}: kubectl stomaton approve {}", route.name)
 }
+
+/// What an attempt waits for that would have no way back.
+pub const NO_MONOLITH: &str = "the monolith to have a ready endpoint: without it there is no way back";
 
 /// How what would come back and cannot ends.
 pub const NO_WAY_BACK: &str = ", but the monolith has no ready endpoint: traffic stays where it is";

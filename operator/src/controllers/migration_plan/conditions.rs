@@ -1,6 +1,6 @@
 //! The plan's status in words: conditions and summary. Pure.
 
-use super::brakes::{APPROVAL, NO_WAY_BACK};
+use super::brakes::{APPROVAL, NO_MONOLITH, NO_WAY_BACK};
 use super::machine::{Route, State, Terms};
 use jiff::Timestamp;
 use stomaton_crds::{
@@ -92,6 +92,9 @@ impl<'a> Looked<'a> {
         if let Some(discord) = spec.routes.iter().find_map(|route| spec.discord(route)) {
             return say(Standing::Stalled, Reason::Invalid, discord);
         }
+        if let Some(misplaced) = spec.routes.iter().find_map(|route| spec.misplaced(route)) {
+            return say(Standing::Stalled, Reason::Invalid, misplaced);
+        }
         if let Some(closed) = self.terms.closed.as_ref().filter(|closed| closed.reason == Reason::Invalid) {
             return say(Standing::Stalled, Reason::Invalid, closed.what.clone());
         }
@@ -105,6 +108,12 @@ impl<'a> Looked<'a> {
                 Reason::MonolithDown,
                 format!("route {}: {}", s.name, s.waits_for),
             );
+        }
+        // Users were served by the service before; now they are not.
+        let lost =
+            |s: &RouteStatus, _: &Route<'_>| s.start_at.is_some() && s.waits_for.ends_with(NO_MONOLITH);
+        if let Some((s, _)) = self.find(lost) {
+            return say(Standing::Stalled, Reason::MonolithDown, about(s));
         }
         let exhausted = |s: &RouteStatus, _: &Route<'_>| {
             s.phase == Phase::RolledBack

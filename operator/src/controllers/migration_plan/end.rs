@@ -36,8 +36,8 @@ fn not_taken_over(plan: &MigrationPlan, gateway: &Gateway, status: &RouteStatus)
     let taken_over = route.backend.as_ref() == Some(target);
     (!taken_over).then(|| {
         format!(
-            "Gateway {} to say of route {} what the plan said: set its `backend` to {} (kubectl stomaton export prints \
-             it)",
+            "Gateway {} to say of route {} what the plan said: set its `backend` to {} (kubectl stomaton export \
+             --retire prints it)",
             plan.spec.gateway_ref.name, status.name, target.name
         )
     })

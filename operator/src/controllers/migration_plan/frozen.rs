@@ -8,6 +8,7 @@ use super::judging;
 use super::machine::{Route, acknowledged};
 use super::pass::Pass;
 use super::ramp::{following, soaks};
+use super::start::Start;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use stomaton_crds::v1alpha1::{Phase, PointOfNoReturn, RouteStatus, Transition};
 
@@ -30,6 +31,16 @@ pub fn crosses(route: &Route<'_>, status: &RouteStatus) -> bool {
             }
             PointOfNoReturn::Done => next.is_none() && !soaks(route.profile),
         }
+}
+
+/// Whether an attempt that begins there begins past the route's point of no return.
+pub fn begins_past(route: &Route<'_>, status: &RouteStatus, start: Start) -> bool {
+    let steps = route.profile.ramp.len();
+    let past = |point| match point {
+        PointOfNoReturn::FullWeight => start.step >= steps,
+        PointOfNoReturn::Done => start.step > steps,
+    };
+    !status.has_no_way_back() && route.point_of_no_return.is_some_and(past)
 }
 
 /// Why a route without a way back has to stay as it is, and a person has to look.

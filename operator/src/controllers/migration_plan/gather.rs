@@ -127,6 +127,7 @@ impl Observed {
                 behind: facts.behind.clone(),
                 readings: BTreeMap::new(),
                 point_of_no_return: spec.point_of_no_return,
+                start_at: spec.start_at,
             })
         };
         plan.spec.routes.iter().zip(&self.routes).filter_map(of).collect()
@@ -260,6 +261,9 @@ impl Around<'_> {
         }
         if let Some(discord) = self.plan.spec.discord(route) {
             return Some(discord);
+        }
+        if let Some(misplaced) = self.plan.spec.misplaced(route) {
+            return Some(misplaced);
         }
         if let Some(audience) = self.unknown_audience(route, observed.gateway()) {
             return Some(format!(

@@ -6,6 +6,7 @@
 use super::brakes::{harm, obstacle, patience, rest};
 use super::machine::{Route, Terms, acknowledged, unmet};
 use super::ramp::place;
+use super::start::Start;
 use jiff::Timestamp;
 use std::cmp::Ordering;
 use stomaton_crds::v1alpha1::{Phase, RouteStatus};
@@ -53,14 +54,19 @@ impl<'a, 'r> Fellows<'a, 'r> {
         })
     }
 
-    /// Why an attempt cannot begin yet: the others have to begin in the same pass, or be on their way.
-    pub fn obstacle(&self, now: Timestamp) -> Option<String> {
+    /// What is known of them.
+    pub fn statuses(&self) -> impl Iterator<Item = &'a RouteStatus> {
+        self.routes.iter().map(|(_, status)| *status)
+    }
+
+    /// Why an attempt cannot begin so yet: the others have to begin in the same pass, or be on their way.
+    pub fn obstacle(&self, start: Start, now: Timestamp) -> Option<String> {
         self.first(|route, status| match status.phase {
             phase if phase.has_weight() => None,
             Phase::RollingBack => Some("to be taken back".to_owned()),
             Phase::RolledBack if rest(self.terms, status, now).is_some() => rest(self.terms, status, now),
             _ if route.id.is_none() => Some(route.problem.clone().unwrap_or_default()),
-            _ => obstacle(route, status, unmet(route, self.all)),
+            _ => obstacle(route, status, unmet(route, self.all), start),
         })
     }
 

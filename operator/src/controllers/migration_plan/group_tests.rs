@@ -67,6 +67,7 @@ impl World {
                 behind: Vec::new(),
                 readings: BTreeMap::new(),
                 point_of_no_return: None,
+                start_at: None,
             };
             change(&mut route);
             route

@@ -12,7 +12,8 @@
 //! - a rollback waits for nothing but a monolith that can take the traffic;
 //! - a latched route stays latched until a further attempt begins;
 //! - routes of a group have one fate, see [`super::group`];
-//! - nothing takes a route back whose point of no return is behind it, see [`super::frozen`].
+//! - nothing takes a route back whose point of no return is behind it, see [`super::frozen`];
+//! - an attempt begins no higher than the plan says, see [`super::start`].
 
 pub use super::terms::Terms;
 
@@ -30,7 +31,9 @@ use std::{collections::BTreeMap, time::Duration};
 use stomaton_crds::{
     edge_state::Sides,
     keys::AUDIENCE_PUBLIC,
-    v1alpha1::{Acted, Held, Phase, PointOfNoReturn, Profile, RouteStatus, RouteWeights, Transition},
+    v1alpha1::{
+        Acted, Held, Phase, PointOfNoReturn, Profile, RouteStatus, RouteWeights, StartAt, Transition,
+    },
 };
 
 /// Entries of history that status keeps.
@@ -101,6 +104,8 @@ pub struct Route<'a> {
     pub readings: BTreeMap<String, Reading>,
     /// From where on nothing leads back to the monolith.
     pub point_of_no_return: Option<PointOfNoReturn>,
+    /// Where it already was, as the plan says; counts while nothing is known of the plan.
+    pub start_at: Option<StartAt>,
 }
 
 /// What to do: make EdgeWeights say `weights` of the route.
@@ -181,9 +186,12 @@ pub fn step(
 
 /// What status says of the route, unless it speaks of the route as it was before an edit: that is another one, which
 /// begins at the beginning. The old weight cannot reach it. What people said of it stays. One without a way back has no
-/// beginning that it could go to: it stays with its service, whatever that is called now.
+/// beginning that it could go to: it stays with its service, whatever that is called now. Where the plan says that a route
+/// already was is noted when the plan is new, and only then.
 fn present(route: &Route<'_>, state: &State) -> RouteStatus {
     let old = state.routes.iter().find(|status| status.name == route.name).cloned().unwrap_or_default();
+    // A plan has at least one route: where none is known, nobody has looked at it before. What is wrong may be mended still.
+    let start_at = route.start_at.filter(|_| state.routes.is_empty() || old.start_at.is_some());
     match &route.id {
         Some(id) if *id != old.id && old.has_no_way_back() => {
             RouteStatus { id: id.clone(), revision: 0, since: None, ..old }
@@ -191,11 +199,13 @@ fn present(route: &Route<'_>, state: &State) -> RouteStatus {
         Some(id) if *id != old.id => RouteStatus {
             name: route.name.to_owned(),
             id: id.clone(),
+            // A route that the Gateway did not have until now was not edited.
+            start_at: start_at.filter(|_| old.id.is_empty()),
             held: old.held,
             recalled: old.recalled,
             ..RouteStatus::default()
         },
-        _ => RouteStatus { name: route.name.to_owned(), ..old },
+        _ => RouteStatus { name: route.name.to_owned(), start_at, ..old },
     }
 }
 

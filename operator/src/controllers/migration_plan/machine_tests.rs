@@ -55,7 +55,7 @@ pub fn rules(cooldown: u64, max_attempts: i32) -> Rules {
 }
 
 fn rollback(cooldown: u64, max_attempts: i32) -> Rollback {
-    Rollback { cooldown: Duration::from_secs(cooldown).into(), max_attempts }
+    Rollback { cooldown: Duration::from_secs(cooldown).into(), max_attempts, ..Rollback::default() }
 }
 
 /// A route of which everything is as it should be.
@@ -82,6 +82,7 @@ pub fn route(profile: &Profile) -> Route<'_> {
         behind: Vec::new(),
         readings: BTreeMap::new(),
         point_of_no_return: None,
+        start_at: None,
     }
 }
 

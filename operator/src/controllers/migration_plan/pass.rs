@@ -1,11 +1,12 @@
 //! One route's part of a step: from where it stands to where it stands next. Pure.
 
 use super::brakes::{NO_WAY_BACK, harm, obstacle, patience, present_breach, rest, stragglers};
-use super::frozen::{crosses, hurt};
+use super::frozen::{begins_past, crosses, hurt};
 use super::group::Fellows;
 use super::judging::begin_anew;
 use super::machine::{Route, Terms, acknowledged, wanted};
 use super::ramp::{clear, following, soaks, take};
+use super::start::{self, Start};
 use super::terms::Closed;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -97,8 +98,10 @@ impl Pass<'_, '_> {
             status.audiences.clone_from(&entry.permille);
             status.weights.desired = status.audiences.remove(AUDIENCE_PUBLIC).unwrap_or(0);
             status.step = entry.step;
+            let done = start::was_done(self.route.profile, status);
+            let phase = if done { Phase::Done } else { rising(status) };
             let why = "found at the edge: the write was made, its record was lost";
-            self.enter(status, rising(status), why.to_owned());
+            self.enter(status, phase, why.to_owned());
         }
     }
 
@@ -113,6 +116,7 @@ impl Pass<'_, '_> {
     /// own.
     fn come_to(&self, status: &mut RouteStatus, attempt: i32) {
         if attempt > status.attempt {
+            clear(status);
             status.attempt = attempt;
             status.weights.applied = 0;
             status.epoch = status.epoch.max(i64::from(attempt) - 1);
@@ -233,10 +237,18 @@ impl Pass<'_, '_> {
 
     /// What keeps an attempt from beginning.
     fn obstacle(&self, status: &RouteStatus) -> Option<String> {
-        obstacle(self.route, status, self.unmet.clone())
-            .or_else(|| self.closed.map(|closed| closed.what.clone()))
-            .or_else(|| self.fellows.obstacle(self.now))
-            .or_else(|| self.crowded.clone())
+        let start = self.start(status);
+        let closed = self.closed.filter(|closed| start.heeds(closed));
+        obstacle(self.route, status, self.unmet.clone(), start)
+            .or_else(|| closed.map(|closed| closed.what.clone()))
+            .or_else(|| self.fellows.obstacle(start, self.now))
+            .or_else(|| self.crowded.clone().filter(|_| !start.again))
+    }
+
+    /// Where the next attempt begins.
+    fn start(&self, status: &RouteStatus) -> Start {
+        let group: Vec<&RouteStatus> = std::iter::once(status).chain(self.fellows.statuses()).collect();
+        Start::of(self.terms.rollback, self.route.profile, &group)
     }
 
     /// What hurts users now.
@@ -248,19 +260,26 @@ impl Pass<'_, '_> {
     }
 
     pub(super) fn begin(&mut self, status: &mut RouteStatus) {
+        let (start, ramp) = (self.start(status), &self.route.profile.ramp);
         clear(status);
-        if crosses(self.route, status) {
+        if ramp.is_empty() {
+            return;
+        }
+        if begins_past(self.route, status, start) {
             self.set_out(status);
             return;
         }
-        let Some((number, step)) = following(self.route.profile, status) else { return };
-        take(status, number, step);
+        for (number, step) in (1..=start.step).zip(ramp) {
+            take(status, number, step);
+        }
         status.attempt += 1;
-        let why = format!("attempt {} begins", status.attempt);
-        self.enter(status, rising(status), why);
+        let phase = if start.step > ramp.len() { Phase::Done } else { rising(status) };
+        let why = format!("attempt {} begins{}", status.attempt, start.words(self.route.profile));
+        self.enter(status, phase, why);
     }
 
     fn take_back(&mut self, status: &mut RouteStatus, why: &str) {
+        status.fell_from = status.permille();
         clear(status);
         self.enter(status, Phase::RollingBack, why.to_owned());
         // The edge is told at the moment of the breach, before any pass hears of it: that is when it was decided.
@@ -277,11 +296,12 @@ impl Pass<'_, '_> {
         let evidence = ended.then_some(status.evidence);
         status.phase = phase;
         (status.revision, status.since, status.evidence) = (0, None, Evidence::default());
-        (status.approved, status.promoted) = (None, None);
+        (status.approved, status.promoted, status.start_at) = (None, None, None);
         status.weights.observed = None;
         // Of a route that comes back people want to see why.
         if phase.has_weight() {
             begin_anew(status);
+            status.fell_from.clear();
         }
         self.history.push(Transition {
             at: MicroTime(self.now),

@@ -98,8 +98,13 @@ impl<'a> Terms<'a> {
         others: impl Iterator<Item = &'s RouteStatus>,
     ) -> Option<String> {
         let allowed = usize::try_from(self.budget.moving_routes?).unwrap_or(usize::MAX);
-        let on_their_way =
-            |s: &&RouteStatus| s.phase.is_under_way() || s.phase == Phase::RollingBack || s.crossing;
+        // One that was on its way in a cluster that is rebuilt has its room there.
+        let on_their_way = |s: &&RouteStatus| {
+            s.phase.is_under_way()
+                || s.phase == Phase::RollingBack
+                || s.crossing
+                || s.start_at.is_some_and(|at| !at.done)
+        };
         let moving = others.filter(on_their_way).count();
         // A group that is larger than the budget could never begin.
         (moving > 0 && moving + with_it > allowed)

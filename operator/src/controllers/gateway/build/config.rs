@@ -246,7 +246,7 @@ impl<'a> Compiler<'a> {
         let given = moving.fallback.as_ref()?;
         let safe_rewrite = route.backend.as_ref().and_then(|backend| backend.rewrite.as_ref());
         if moving.target.rewrite.is_none() && safe_rewrite.is_none() {
-            return Some(fallback(given));
+            return Some(fallback(given, moving.class));
         }
         let message = format!(
             "`fallback` of MigrationPlan {}: the request was made for a path that only one side knows: take \

@@ -4,8 +4,8 @@ use std::time::Duration;
 use stomaton_crds::{
     ids,
     v1alpha1::{
-        Certificate, EdgeAuth, EdgeCertificate, EdgeFallback, EdgeHandling, EdgeLimits, EdgeRate, EdgeTls,
-        Fallback, Jwt, LimitMode, Maintenance, Method, Rate, RateLimits, Route, Tls,
+        Certificate, Class, EdgeAuth, EdgeCertificate, EdgeFallback, EdgeHandling, EdgeLimits, EdgeRate,
+        EdgeTls, Fallback, Jwt, LimitMode, Maintenance, Method, Rate, RateLimits, Route, Tls,
     },
 };
 
@@ -51,8 +51,8 @@ pub fn handling(route: &Route, pods: i32) -> EdgeHandling {
 }
 
 /// When the safe side answers where the target could not. What may not be sent twice never is.
-pub fn fallback(given: &Fallback) -> EdgeFallback {
-    let twice = |method: &Method| matches!(method, Method::PUT | Method::DELETE);
+pub fn fallback(given: &Fallback, class: Class) -> EdgeFallback {
+    let twice = |method: &Method| class == Class::Read && matches!(method, Method::PUT | Method::DELETE);
     EdgeFallback {
         also_for: given.also_for.iter().copied().filter(twice).collect(),
         within_millis: millis(given.within).clamp(1, 60_000),

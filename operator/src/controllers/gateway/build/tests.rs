@@ -11,7 +11,7 @@ use stomaton_crds::{
     conditions::{Reason, State},
     edge_state::{Applied, EdgeState},
     ids,
-    v1alpha1::{BackendRef, EdgeGuard, EdgeRoute, Gateway, MigrationPlan},
+    v1alpha1::{BackendRef, Class, EdgeGuard, EdgeRoute, Gateway, MigrationPlan},
 };
 
 /// A Gateway with the monolith `mono` behind it and these routes.
@@ -200,17 +200,20 @@ fn a_fallback_needs_one_path_on_both_sides() {
         {"name": "a", "match": {"pathPrefix": "/a"}},
         {"name": "b", "match": {"pathPrefix": "/b"}},
         {"name": "c", "match": {"pathPrefix": "/c"}, "backend": {"name": "mono", "rewrite": "/old/c"}},
+        {"name": "d", "match": {"pathPrefix": "/d"}},
     ]));
-    let mut plan = plan("shop", &[("a", "content"), ("b", "content"), ("c", "content")]);
+    let mut plan = plan("shop", &[("a", "content"), ("b", "content"), ("c", "content"), ("d", "content")]);
     for route in &mut plan.spec.routes {
         route.fallback = Some(serde_json::from_value(json!({"alsoFor": ["PUT"], "within": "2s"})).unwrap());
     }
     plan.spec.routes[1].target.rewrite = Some("/new/b".into());
+    plan.spec.routes[3].class = Class::Write;
     let found = gathered(vec![service("mono", 1, &[80]), service("content", 2, &[80])], vec![plan]);
     let (config, problems) = compiled(&gateway, &found);
     let fallback = |name: &str| serde_json::to_value(&route(&config, name).handling.fallback).unwrap();
     assert_eq!(fallback("a"), json!({"alsoFor": ["PUT"], "withinMillis": 2000}));
     assert_eq!((fallback("b"), fallback("c")), (json!(null), json!(null)));
+    assert_eq!(fallback("d"), json!({"withinMillis": 2000}), "a request that writes is not made twice");
     assert_eq!(problems.dropped.iter().map(|d| d.name.as_str()).collect::<Vec<_>>(), ["b", "c"]);
     // Without its target a route has nothing to fall back from.
     let (config, _) = compiled(&gateway, &gathered(vec![service("mono", 1, &[80])], found.plans));
