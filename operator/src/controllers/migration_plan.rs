@@ -14,6 +14,8 @@ mod group;
 mod judging;
 pub mod machine;
 mod pass;
+#[cfg(test)]
+mod property_tests;
 mod ramp;
 pub mod terms;
 mod windows;
