@@ -7,6 +7,8 @@
 pub mod acts;
 mod brakes;
 pub mod conditions;
+#[cfg(test)]
+mod diagram_tests;
 mod end;
 pub mod evict;
 pub mod gather;
