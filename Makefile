@@ -63,6 +63,9 @@ test-crash: tools ## That a crash of the operator at any single write leaves no 
 crds: ## Write manifests/crds from the types
 	cargo build --workspace && "$${CARGO_TARGET_DIR:-target}/debug/crdgen" manifests/crds
 
+diagram: ## Draw the states of a route in docs/migration.md, from the machine
+	STOMATON_WRITE=1 $(TEST) --lib diagram
+
 tools: ## Build or fetch what tests need beside Rust: Kubernetes (Go modules), NGINX (PyPI, Debian), its checkers (PyPI)
 	$(E2E) tools
 
@@ -72,4 +75,4 @@ cluster-up: ## Start the local cluster
 cluster-down: ## Stop the local cluster and leave nothing of it
 	$(E2E) cluster down
 
-.PHONY: help demo test lint lint-nginx fuzz test-unit test-api test-edge-oldest test-e2e test-cluster test-model test-crash bench-edge bench-operator bench-plan crds tools cluster-up cluster-down
+.PHONY: help demo test lint lint-nginx fuzz test-unit test-api test-edge-oldest test-e2e test-cluster test-model test-crash bench-edge bench-operator bench-plan crds diagram tools cluster-up cluster-down

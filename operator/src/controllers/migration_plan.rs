@@ -7,6 +7,8 @@
 pub mod acts;
 mod brakes;
 pub mod conditions;
+#[cfg(test)]
+mod diagram_tests;
 mod end;
 pub mod evict;
 mod frozen;
@@ -16,6 +18,8 @@ mod judging;
 pub mod machine;
 mod monitored;
 mod pass;
+#[cfg(test)]
+mod property_tests;
 mod ramp;
 mod start;
 pub mod terms;

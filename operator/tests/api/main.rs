@@ -10,6 +10,7 @@ mod gateway;
 mod guards;
 mod migration_plan;
 mod policies;
+mod reasons;
 mod rights;
 mod roles;
 mod runtime;

@@ -159,8 +159,9 @@ pub fn step(
         let fellows = Fellows::of(terms, route, routes, &before.routes);
         // Those before it as they are now, those after it as they were: no two begin where there is room for one.
         let now_or_then = next.routes.iter().chain(&before.routes[at..]).zip(routes);
-        let others = now_or_then.filter(|(_, other)| !with_it(route, other)).map(|(status, _)| status);
-        let crowded = terms.crowded(1 + fellows.count(), others);
+        let others = now_or_then.filter(|(_, other)| !with_it(route, other));
+        let moving = others.filter(|(status, other)| on_its_way(other, status)).count();
+        let crowded = terms.crowded(1 + fellows.count(), moving);
         let unmet = unmet(route, &before.routes);
         let mut pass = Pass {
             terms,
@@ -212,6 +213,15 @@ fn present(route: &Route<'_>, state: &State) -> RouteStatus {
 /// The route itself, or one of its group.
 fn with_it(route: &Route<'_>, other: &Route<'_>) -> bool {
     other.name == route.name || (route.group.is_some() && other.group == route.group)
+}
+
+/// Whether it has begun and is not done, also by an attempt that only the edge knows of, since its record was lost. One that
+/// was on its way in a cluster that is rebuilt has its room there.
+fn on_its_way(route: &Route<'_>, status: &RouteStatus) -> bool {
+    let unrecorded = route.entry.as_ref().is_some_and(|entry| entry.attempt > status.attempt);
+    let returns = status.start_at.is_some_and(|at| !at.done);
+    let moves = status.phase.is_under_way() || status.phase == Phase::RollingBack || status.crossing;
+    moves || unrecorded || returns
 }
 
 /// A route that this one waits for and that is not done.

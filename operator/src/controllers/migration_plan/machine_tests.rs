@@ -86,7 +86,7 @@ pub fn route(profile: &Profile) -> Route<'_> {
     }
 }
 
-fn breach(attempt: i32) -> Option<(i32, Breach)> {
+pub fn breach(attempt: i32) -> Option<(i32, Breach)> {
     let breach = Breach {
         guard: "bad-answers".into(),
         bad: 5,
@@ -542,7 +542,7 @@ fn a_budget_of_bad_answers_stops_what_rises() {
     assert_eq!(world.status().attempt, 2);
 }
 
-fn judged() -> Rules {
+pub fn judged() -> Rules {
     let judge = Judge {
         name: "client-errors".into(),
         of: Bad::ClientErrors,
@@ -556,7 +556,7 @@ fn judged() -> Rules {
 }
 
 /// So many answers of the service of which so many are 404, and ten times as many good ones of the monolith.
-fn answered(requests: u64, missing: u64) -> Sides {
+pub fn answered(requests: u64, missing: u64) -> Sides {
     let of = |requests, missing| Counts {
         requests,
         bad: 0,

@@ -6,9 +6,7 @@ use super::windows;
 use jiff::{SignedDuration, Timestamp};
 use stomaton_crds::{
     conditions::Reason,
-    v1alpha1::{
-        Budget, Certainty, DeletionPolicy, Halt, Judge, MigrationPlan, Mode, Phase, Rollback, RouteStatus,
-    },
+    v1alpha1::{Budget, Certainty, DeletionPolicy, Halt, Judge, MigrationPlan, Mode, Rollback},
 };
 
 /// The rules of a plan, as they are now.
@@ -90,22 +88,9 @@ impl<'a> Terms<'a> {
         })
     }
 
-    /// Why a route, with its group, may not begin beside those that are on their way; `others` are all routes of other
-    /// groups.
-    pub fn crowded<'s>(
-        &self,
-        with_it: usize,
-        others: impl Iterator<Item = &'s RouteStatus>,
-    ) -> Option<String> {
+    /// Why a route, with its group, may not begin beside the `moving` routes of other groups that are on their way.
+    pub fn crowded(&self, with_it: usize, moving: usize) -> Option<String> {
         let allowed = usize::try_from(self.budget.moving_routes?).unwrap_or(usize::MAX);
-        // One that was on its way in a cluster that is rebuilt has its room there.
-        let on_their_way = |s: &&RouteStatus| {
-            s.phase.is_under_way()
-                || s.phase == Phase::RollingBack
-                || s.crossing
-                || s.start_at.is_some_and(|at| !at.done)
-        };
-        let moving = others.filter(on_their_way).count();
         // A group that is larger than the budget could never begin.
         (moving > 0 && moving + with_it > allowed)
             .then(|| format!("the budget: {moving} routes are on their way, {allowed} may be at once"))
