@@ -20,10 +20,11 @@ pub use gateway::{
     SecurityHeaders, ServiceType, Timeouts, Tls, TlsVersion, TotalShare, TrustedProxies,
 };
 pub use migration_plan::{
-    Acted, AdvanceWindow, Bad, Budget, Certainty, Day, DeletionPolicy, Evidence, Fallback, Freeze,
-    GatewayRef, Guard, Halt, Held, Judge, JudgeStatus, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus,
-    Mode, Phase, PlanRoute, PlanSummary, Profile, RampStep, Rollback, RouteStatus, Transition, Verdict,
-    Weights, Windows,
+    Acted, AdvanceWindow, ApprovalGate, Bad, Budget, Certainty, Day, DeletionPolicy, Drill, DrillGate,
+    Evidence, Fallback, Freeze, Gate, GateState, GateStatus, GatewayRef, Guard, Halt, Held, JobGate, Judge,
+    JudgeStatus, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus, Mode, ObjectGate, Phase, PlanRoute,
+    PlanSummary, Profile, RampStep, Rollback, RouteStatus, ServicesGate, Stage, StagePhase, StageStatus,
+    Transition, Verdict, Weights, Windows,
 };
 pub use plan_action::{Action, Approves, Outcome, PlanAction, PlanActionSpec, PlanActionStatus};
 pub use stomaton_service::{

@@ -15,6 +15,7 @@ mod judging;
 pub mod machine;
 mod pass;
 mod ramp;
+pub mod stages;
 pub mod terms;
 mod windows;
 
@@ -117,7 +118,7 @@ impl Reconcile for MigrationPlan {
         let old = State::of(&plan);
         let now = Timestamp::now();
         let terms = Terms::of(&plan, now);
-        let (mut next, effects) = machine::step(&terms, &routes, &old, &acts, now);
+        let (mut next, effects) = machine::step(&terms, &routes, &stages::Facts::default(), &old, &acts, now);
         guard(ctx, &plan, &routes, &next, now);
         if !effects.is_empty() {
             effects.iter().for_each(|effect| shared.tell(&plan, effect));
@@ -230,8 +231,8 @@ impl State {
 
 impl From<MigrationPlanStatus> for State {
     fn from(status: MigrationPlanStatus) -> Self {
-        let MigrationPlanStatus { routes, history, halted, acts, .. } = status;
-        Self { routes, history, halted, acts }
+        let MigrationPlanStatus { routes, history, halted, acts, stages, .. } = status;
+        Self { routes, history, halted, acts, stages }
     }
 }
 

@@ -30,6 +30,11 @@ pub struct PlanRoute {
     /// Lets the monolith answer where the service could not. Left out: a user gets what the service did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
+    /// The stage of this plan that must be open before the route begins. Once it has begun nothing of the stage binds it.
+    /// Left out: no stage does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub stage: Option<String>,
 }
 
 /// The monolith answers a request that the service could not: for every method but PUT and DELETE when no connection could

@@ -116,6 +116,7 @@ impl Observed {
                 depends_on: &spec.depends_on,
                 revisions: facts.revisions.clone(),
                 behind: facts.behind.clone(),
+                stage: spec.stage.as_deref(),
             })
         };
         plan.spec.routes.iter().zip(&self.routes).filter_map(of).collect()

@@ -8,6 +8,7 @@ use stomaton_crds::{
     conditions::Reason,
     v1alpha1::{
         Budget, Certainty, DeletionPolicy, Halt, Judge, MigrationPlan, Mode, Phase, Rollback, RouteStatus,
+        Stage,
     },
 };
 
@@ -28,6 +29,8 @@ pub struct Terms<'a> {
     pub closed: Option<Closed>,
     /// Why routes come back; none if they need not.
     pub back: Option<Back>,
+    /// Parts of the migration, in their order.
+    pub stages: &'a [Stage],
 }
 
 /// Why no weight rises.
@@ -62,6 +65,7 @@ impl<'a> Terms<'a> {
             spec_hash: spec.hash(),
             closed: closed(plan, now),
             back: back(plan),
+            stages: &spec.stages,
         }
     }
 
