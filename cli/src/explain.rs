@@ -27,6 +27,10 @@ pub fn text(plan: &MigrationPlan, route: &str, now: Timestamp) -> Result<String,
     };
     let mut say = |what: &str, text: String| lines.push(format!("  {what:<11}{text}"));
     say("phase", position(plan, status));
+    if let Some(stage) = &of.stage {
+        let phase = find::stage_status(plan, stage).map(|known| known.phase).unwrap_or_default();
+        say("stage", format!("{stage}, {}", phase.as_str()));
+    }
     say("since", since(status, now));
     say("weights", weights(status));
     for (audience, permille) in &status.audiences {

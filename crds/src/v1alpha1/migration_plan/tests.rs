@@ -114,7 +114,8 @@ fn routes_that_wait_for_each_other_are_named() {
 fn stages_and_drills_are_an_order_too() {
     let staged = |name: &str, stage: &str, on: &[&str]| {
         let mut route = route(name, None);
-        (route["stage"], route["dependsOn"]) = (stage.into(), on.into());
+        route["stage"] = stage.into();
+        route["dependsOn"] = on.into();
         route
     };
     let cycle = |routes: Vec<serde_json::Value>| {
@@ -125,7 +126,8 @@ fn stages_and_drills_are_an_order_too() {
         .unwrap();
         plan.spec.cycle().map(|names| names.into_iter().map(str::to_owned).collect::<Vec<_>>())
     };
-    let (a, b) = (|on| staged("a", "first", on), |on| staged("b", "second", on));
+    let a = |on: &[&str]| staged("a", "first", on);
+    let b = |on: &[&str]| staged("b", "second", on);
     assert_eq!(cycle(vec![a(&[]), b(&["a"]), staged("c", "first", &["a"])]), None);
     assert_eq!(cycle(vec![a(&["b"]), b(&[])]).unwrap(), ["a", "b"], "a later stage");
     let drilled = cycle(vec![a(&["c"]), staged("c", "first", &[])]);
