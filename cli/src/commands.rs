@@ -28,10 +28,9 @@ const REDRAW: Duration = Duration::from_secs(1);
 /// Does what the command line says.
 pub async fn run(args: Args) -> Result<(), Error> {
     let access = &args.access;
-    let on =
-        |action, route| move |how: How| (Wish { action, route, reason: how.reason, stage: None }, how.plan);
     let of =
         |action, route, stage| move |how: How| (Wish { action, route, reason: how.reason, stage }, how.plan);
+    let on = |action, route| of(action, route, None);
     match args.command {
         Command::Status { plan, watch: true, output } => watch(access, plan.as_deref(), output).await,
         Command::Status { plan, watch: false, output } => {

@@ -174,6 +174,14 @@ TIME                   ROUTE     PHASE   WEIGHT   ACKNOWLEDGED   MESSAGE
     }
 
     #[test]
+    fn a_route_of_a_stage_says_where_that_stands() {
+        let mut plan = testing::staged();
+        plan.spec.routes[0].stage = Some("domain".into());
+        let said = text(&plan, "content", at("2026-01-02T03:06:15Z")).unwrap();
+        assert!(said.contains("\n  stage      domain, Waiting\n"), "{said}");
+    }
+
+    #[test]
     fn a_hold_ends_and_one_that_has_not_begun_says_so() {
         let plan = testing::plan();
         let mut status = plan.status.clone().unwrap().routes[0].clone();
