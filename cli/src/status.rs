@@ -116,8 +116,8 @@ fn stage_row(plan: &MigrationPlan, stage: &Stage, wide: bool) -> [String; 4] {
     };
     let each = gates.iter().map(|gate| format!("{} {}", gate.name, gate.state.as_str()));
     // What has failed is what a person has to know of first.
-    let urgency = |gate: &&GateStatus| if gate.state == GateState::Failed { 0 } else { 1 };
-    let open = gates.iter().filter(|gate| gate.state != GateState::Passed).min_by_key(urgency);
+    let calm = |gate: &&GateStatus| gate.state != GateState::Failed;
+    let open = gates.iter().filter(|gate| gate.state != GateState::Passed).min_by_key(calm);
     let waits = open.map(|gate| format!("{}: {}", gate.name, gate.message)).unwrap_or_default();
     [
         stage.name.clone(),
