@@ -3,7 +3,7 @@
 use crate::{error::Error, find};
 use kube::{Resource as _, ResourceExt as _};
 use stomaton_crds::v1alpha1::{
-    Action, Approves, MigrationPlan, Phase, PlanAction, PlanActionSpec, RouteStatus,
+    Action, Approves, GateState, MigrationPlan, Phase, PlanAction, PlanActionSpec, RouteStatus, StagePhase,
 };
 
 /// Longest name of an object.
@@ -18,19 +18,25 @@ pub struct Wish {
     pub route: Option<String>,
     /// Why.
     pub reason: Option<String>,
+    /// The stage, and then no route.
+    pub stage: Option<String>,
 }
 
 /// The act of `user` on `plan`. `token` makes its name one that nobody has.
 pub fn action(plan: &MigrationPlan, wish: Wish, user: String, token: u32) -> Result<PlanAction, Error> {
-    let Wish { action, route, reason } = wish;
+    let Wish { action, route, reason, stage } = wish;
     if let Some(route) = &route {
         find::route(plan, route)?;
     }
-    let approves = match (&route, action) {
-        (Some(route), Action::Approve) => Some(approves(plan, route)?),
+    if let Some(stage) = &stage {
+        find::stage(plan, stage)?;
+    }
+    let approves = match (&route, &stage, action) {
+        (Some(route), _, Action::Approve) => Some(approves(plan, route)?),
+        (None, Some(stage), Action::Approve) => Some(approves_stage(plan, stage)?),
         _ => None,
     };
-    let spec = PlanActionSpec { plan: plan.name_any(), action, route, user, reason, approves };
+    let spec = PlanActionSpec { plan: plan.name_any(), action, route, user, reason, approves, stage };
     let mut object = PlanAction::new(&name(&spec.plan, action, token), spec);
     // Gone with the plan. Without `blockOwnerDeletion`: that would need a right on the plan.
     object.metadata.owner_references = plan.owner_ref(&()).map(|owner| vec![owner]);
@@ -61,7 +67,26 @@ fn approves(plan: &MigrationPlan, route: &str) -> Result<Approves, Error> {
             "step {step} needs no approval. `kubectl stomaton explain {route}` says what it waits for; `promote` enters the step now."
         )));
     }
-    Ok(Approves { attempt, step, spec_hash: status.spec_hash.clone() })
+    Ok(Approves { attempt: Some(attempt), step: Some(step), spec_hash: status.spec_hash.clone() })
+}
+
+/// What an approval of the stage's gates is bound to.
+fn approves_stage(plan: &MigrationPlan, name: &str) -> Result<Approves, Error> {
+    let status = find::current(plan)?;
+    let stage = find::stage(plan, name)?;
+    let known = status.stages.iter().find(|known| known.name == name);
+    let phase = known.map(|known| known.phase).unwrap_or_default();
+    let (gates, states) = match phase {
+        StagePhase::Waiting => (&stage.gates, known.map(|known| &known.gates)),
+        StagePhase::Open | StagePhase::Done => (&stage.exit, known.map(|known| &known.exit)),
+    };
+    let is_approval = |name: &str| gates.iter().any(|gate| gate.name == name && gate.approval.is_some());
+    let waits = states.into_iter().flatten().any(|s| s.state == GateState::Asked && is_approval(&s.name));
+    if waits {
+        Ok(Approves { attempt: None, step: None, spec_hash: status.spec_hash.clone() })
+    } else {
+        Err(Error::NoGateToApprove { stage: name.to_owned() })
+    }
 }
 
 /// Attempt and step that a route would enter next.
@@ -83,7 +108,7 @@ mod tests {
     use stomaton_crds::v1alpha1::RestartAt;
 
     fn wish(action: Action, route: Option<&str>) -> Wish {
-        Wish { action, route: route.map(Into::into), reason: None }
+        Wish { action, route: route.map(Into::into), reason: None, stage: None }
     }
 
     #[test]
@@ -105,8 +130,28 @@ mod tests {
         let approves = act.spec.approves.unwrap();
         assert_eq!(
             (approves.attempt, approves.step, approves.spec_hash.as_str()),
-            (1, 3, "0123456789abcdef")
+            (Some(1), Some(3), "0123456789abcdef")
         );
+    }
+
+    #[test]
+    fn an_approval_of_a_stage_is_for_gates_that_wait_for_it() {
+        let of = |plan: &MigrationPlan, stage: &str| {
+            let stage = Some(stage.to_owned());
+            let wish = Wish { action: Action::Approve, route: None, reason: None, stage };
+            action(plan, wish, "a".into(), 1)
+        };
+        let mut plan = testing::staged();
+        let act = of(&plan, "domain").unwrap();
+        assert_eq!(act.spec.stage.as_deref(), Some("domain"));
+        let approves = act.spec.approves.unwrap();
+        assert_eq!((approves.attempt, approves.step), (None, None));
+        assert_eq!(approves.spec_hash, "0123456789abcdef");
+        assert!(of(&plan, "shared").unwrap_err().to_string().contains("no gate of stage shared waits"));
+        let unknown = of(&plan, "production").unwrap_err().to_string();
+        assert!(unknown.contains("no stage production\nIts stages are: shared, domain."), "{unknown}");
+        plan.status.as_mut().unwrap().stages[1].gates[1].state = GateState::Waiting;
+        assert!(of(&plan, "domain").is_err());
     }
 
     #[test]

@@ -57,12 +57,16 @@ pub enum Command {
         #[arg(short, long, value_name = "FORMAT")]
         output: Option<Output>,
     },
-    /// Let a route enter its next step, where that needs a person.
+    /// Let a route enter its next step, or pass the gates of a stage, where that needs a person.
     ///
     /// Holds for the plan as it is now and the attempt that goes on now: an edit or a rollback makes it void.
     Approve {
         /// The route.
-        route: String,
+        #[arg(required_unless_present = "stage", conflicts_with = "stage")]
+        route: Option<String>,
+        /// The stage whose gates wait for an approval.
+        #[arg(long, value_name = "STAGE")]
+        stage: Option<String>,
         /// How it is done.
         #[command(flatten)]
         how: How,
@@ -79,6 +83,9 @@ pub enum Command {
     Resume {
         /// The route, with its group. Left out: the whole plan.
         route: Option<String>,
+        /// Not a route: ask the gates of this stage anew that have failed.
+        #[arg(long, value_name = "STAGE", conflicts_with = "route")]
+        stage: Option<String>,
         /// How it is done.
         #[command(flatten)]
         how: How,
@@ -204,6 +211,17 @@ mod tests {
         for wrong in
             ["rollback", "rollback content --all", "rollback --direct", "rollback --all --direct --reason x"]
         {
+            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_approval_is_for_a_route_or_for_a_stage() {
+        for right in ["approve content", "approve --stage shared", "resume", "resume --stage shared -p shop"]
+        {
+            assert!(parse(right).is_ok(), "{right}");
+        }
+        for wrong in ["approve", "approve content --stage shared", "resume content --stage shared"] {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
         }
     }

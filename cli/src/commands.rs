@@ -28,7 +28,9 @@ const REDRAW: Duration = Duration::from_secs(1);
 /// Does what the command line says.
 pub async fn run(args: Args) -> Result<(), Error> {
     let access = &args.access;
-    let on = |action, route| move |how: How| (Wish { action, route, reason: how.reason }, how.plan);
+    let of =
+        |action, route, stage| move |how: How| (Wish { action, route, reason: how.reason, stage }, how.plan);
+    let on = |action, route| of(action, route, None);
     match args.command {
         Command::Status { plan, watch: true, output } => watch(access, plan.as_deref(), output).await,
         Command::Status { plan, watch: false, output } => {
@@ -46,10 +48,10 @@ pub async fn run(args: Args) -> Result<(), Error> {
             let text = || Ok(history::text(&plan, route));
             Ok(say(&printed(output, text, || Ok(history::object(&plan, route)))?)?)
         }
-        Command::Approve { route, how } => act(access, on(Action::Approve, Some(route))(how)).await,
+        Command::Approve { route, stage, how } => act(access, of(Action::Approve, route, stage)(how)).await,
         Command::Hold { route, how } => act(access, on(Action::Hold, Some(route))(how)).await,
         Command::Promote { route, how } => act(access, on(Action::Promote, Some(route))(how)).await,
-        Command::Resume { route, how } => act(access, on(Action::Resume, route)(how)).await,
+        Command::Resume { route, stage, how } => act(access, of(Action::Resume, route, stage)(how)).await,
         Command::Halt { how } => act(access, on(Action::Halt, None)(how)).await,
         Command::Rollback { route, direct: true, how, .. } => directly(access, route, how).await,
         Command::Rollback { route, how, .. } => act(access, on(Action::Rollback, route)(how)).await,

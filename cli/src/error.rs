@@ -62,6 +62,16 @@ pub enum Error {
         /// What there is.
         routes: String,
     },
+    /// The plan has no such stage.
+    #[error("plan {plan} has no stage {stage}\nIts stages are: {stages}.")]
+    NoStage {
+        /// The plan.
+        plan: String,
+        /// What was asked for.
+        stage: String,
+        /// What there is.
+        stages: String,
+    },
     /// The operator has not written of this spec yet.
     #[error(
         "plan {plan} was edited and the operator has not looked at that yet (generation {generation}, status speaks of {observed})\nRun the command again in a moment. If it stays so, the operator does not run: `kubectl get pods -n stomaton-system`."
@@ -81,6 +91,14 @@ pub enum Error {
         route: String,
         /// Why not, and what to do.
         why: String,
+    },
+    /// No gate waits for an approval.
+    #[error(
+        "no gate of stage {stage} waits for an approval now\n`kubectl stomaton status` says what each of its gates waits for."
+    )]
+    NoGateToApprove {
+        /// The stage.
+        stage: String,
     },
     /// The operator did not do it.
     #[error("refused: {0}")]

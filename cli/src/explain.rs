@@ -27,6 +27,10 @@ pub fn text(plan: &MigrationPlan, route: &str, now: Timestamp) -> Result<String,
     };
     let mut say = |what: &str, text: String| lines.push(format!("  {what:<11}{text}"));
     say("phase", position(plan, status));
+    if let Some(stage) = &of.stage {
+        let phase = find::stage_status(plan, stage).map(|known| known.phase).unwrap_or_default();
+        say("stage", format!("{stage}, {}", phase.as_str()));
+    }
     say("since", since(status, now));
     say("weights", weights(status));
     for (audience, permille) in &status.audiences {
@@ -168,6 +172,14 @@ TIME                   ROUTE     PHASE   WEIGHT   ACKNOWLEDGED   MESSAGE
 2026-01-02T03:04:05Z   content   Ramp    25.0 %   120 ms         enough was counted
 ";
         assert_eq!(text(&testing::plan(), "content", at("2026-01-02T03:06:15Z")).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_route_of_a_stage_says_where_that_stands() {
+        let mut plan = testing::staged();
+        plan.spec.routes[0].stage = Some("domain".into());
+        let said = text(&plan, "content", at("2026-01-02T03:06:15Z")).unwrap();
+        assert!(said.contains("\n  stage      domain, Waiting\n"), "{said}");
     }
 
     #[test]

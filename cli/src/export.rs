@@ -115,13 +115,17 @@ fn give(gateway: &mut Value, name: &str, target: &BackendRef) -> Result<String, 
     })
 }
 
-/// Takes routes out of the plan, and out of what others wait for: that has come.
+/// Takes routes out of the plan, and out of what others and stages wait for: that has come.
 fn without(plan: &mut Value, done: &[(String, BackendRef)]) {
     let is_done = |name: &Value| done.iter().any(|(done, _)| name == done);
     let Some(routes) = plan.pointer_mut("/spec/routes").and_then(Value::as_array_mut) else { return };
     routes.retain(|route| !is_done(&route["name"]));
     for route in routes.iter_mut().filter_map(Value::as_object_mut) {
         wait_for_less(route, &is_done);
+    }
+    let stages = plan.pointer_mut("/spec/stages").and_then(Value::as_array_mut);
+    for gates in stages.into_iter().flatten().filter_map(|stage| stage.get_mut("gates")?.as_array_mut()) {
+        gates.retain(|gate| !gate.pointer("/drill/route").is_some_and(&is_done));
     }
 }
 

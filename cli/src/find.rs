@@ -3,7 +3,7 @@
 use crate::error::Error;
 use kube::ResourceExt as _;
 use stomaton_crds::v1alpha1::{
-    MigrationPlan, MigrationPlanStatus, PlanRoute, Profile, RampStep, RouteStatus,
+    MigrationPlan, MigrationPlanStatus, PlanRoute, Profile, RampStep, RouteStatus, Stage, StageStatus,
 };
 
 /// The route of a plan by its name.
@@ -13,6 +13,20 @@ pub fn route<'a>(plan: &'a MigrationPlan, name: &str) -> Result<&'a PlanRoute, E
         route: name.to_owned(),
         routes: plan.spec.routes.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(", "),
     })
+}
+
+/// The stage of a plan by its name.
+pub fn stage<'a>(plan: &'a MigrationPlan, name: &str) -> Result<&'a Stage, Error> {
+    plan.spec.stages.iter().find(|s| s.name == name).ok_or_else(|| Error::NoStage {
+        plan: plan.name_any(),
+        stage: name.to_owned(),
+        stages: plan.spec.stages.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// What is known of the stage of this name.
+pub fn stage_status<'a>(plan: &'a MigrationPlan, name: &str) -> Option<&'a StageStatus> {
+    plan.status.as_ref()?.stages.iter().find(|s| s.name == name)
 }
 
 /// What is known of the route of this name.

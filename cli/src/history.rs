@@ -64,7 +64,7 @@ fn act(act: &Acted) -> [String; 6] {
         moment(act.at.0),
         act.user.clone(),
         act.action.as_str().to_owned(),
-        act.route.clone().unwrap_or_default(),
+        act.route.clone().or(act.stage.as_ref().map(|stage| format!("stage {stage}"))).unwrap_or_default(),
         format!("{:?}", act.outcome),
         act.message.clone(),
     ]

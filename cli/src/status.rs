@@ -7,17 +7,24 @@ use crate::{
 };
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
-use stomaton_crds::v1alpha1::{Halt, Held, MigrationPlan, Mode, PlanRoute, RouteStatus};
+use stomaton_crds::v1alpha1::{
+    GateState, GateStatus, Halt, Held, MigrationPlan, Mode, PlanRoute, RouteStatus, Stage, StagePhase,
+    StageStatus,
+};
 
 /// Longest text of the last column, unless it is asked for.
 const WAITS: usize = 60;
 
 const HEAD: [&str; 8] = ["ROUTE", "PHASE", "STEP", "DESIRED", "APPLIED", "OBSERVED", "JUDGES", "WAITS FOR"];
 
-/// The plan in a few lines, and a line for each route.
+const STAGES: [&str; 4] = ["STAGE", "PHASE", "GATES", "WAITS FOR"];
+
+/// The plan in a few lines, a line for each stage if it has some, and a line for each route.
 pub fn text(plan: &MigrationPlan, wide: bool) -> String {
     let rows: Vec<_> = plan.spec.routes.iter().map(|route| row(plan, route, wide)).collect();
-    format!("{}\n\n{}", summary(plan).join("\n"), table(HEAD, &rows))
+    let staged: Vec<_> = plan.spec.stages.iter().map(|stage| stage_row(plan, stage, wide)).collect();
+    let stages = if staged.is_empty() { String::new() } else { format!("{}\n", table(STAGES, &staged)) };
+    format!("{}\n\n{stages}{}", summary(plan).join("\n"), table(HEAD, &rows))
 }
 
 /// The same for programs.
@@ -100,6 +107,26 @@ fn row(plan: &MigrationPlan, route: &PlanRoute, wide: bool) -> [String; 8] {
     ]
 }
 
+fn stage_row(plan: &MigrationPlan, stage: &Stage, wide: bool) -> [String; 4] {
+    let unknown = StageStatus { name: stage.name.clone(), ..StageStatus::default() };
+    let status = find::stage_status(plan, &stage.name).unwrap_or(&unknown);
+    let gates = match status.phase {
+        StagePhase::Waiting => &status.gates,
+        StagePhase::Open | StagePhase::Done => &status.exit,
+    };
+    let each = gates.iter().map(|gate| format!("{} {}", gate.name, gate.state.as_str()));
+    // What has failed is what a person has to know of first.
+    let calm = |gate: &&GateStatus| gate.state != GateState::Failed;
+    let open = gates.iter().filter(|gate| gate.state != GateState::Passed).min_by_key(calm);
+    let waits = open.map(|gate| format!("{}: {}", gate.name, gate.message)).unwrap_or_default();
+    [
+        stage.name.clone(),
+        status.phase.as_str().to_owned(),
+        each.collect::<Vec<_>>().join(", "),
+        if wide { waits } else { cut(&waits, WAITS) },
+    ]
+}
+
 /// What everybody is to have, or an audience while nobody else has any.
 fn desired(status: &RouteStatus) -> String {
     match status.audiences.iter().max_by_key(|(_, permille)| **permille) {
@@ -132,6 +159,18 @@ media     Done          3/3    100.0 %   100.0 %   -          -                 
 orders    Pending       0/3    0.0 %     0.0 %     -          -                          -
 ";
         assert_eq!(text(&testing::plan(), false), expected);
+    }
+
+    #[test]
+    fn every_stage_has_a_line_with_its_gates() {
+        let expected = "
+STAGE    PHASE     GATES                      WAITS FOR
+shared   Done      -                          -
+domain   Waiting   dry-run Passed, go Asked   go: kubectl stomaton approve --stage domain
+
+ROUTE ";
+        let said = text(&testing::staged(), false);
+        assert!(said.contains(expected), "{said}");
     }
 
     #[test]

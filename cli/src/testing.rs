@@ -57,3 +57,27 @@ pub fn plan() -> MigrationPlan {
     });
     serde_json::from_value(plan).unwrap()
 }
+
+/// The same in two stages: `shared` is done, `domain` waits for an approval.
+pub fn staged() -> MigrationPlan {
+    let mut plan = plan();
+    let stages = json!([
+        {"name": "shared", "gates": [{"name": "services", "services": {}}]},
+        {"name": "domain", "gates": [
+            {"name": "dry-run", "job": {"cronJob": "data-dry-run"}}, {"name": "go", "approval": {}},
+        ]},
+    ]);
+    plan.spec.stages = serde_json::from_value(stages).unwrap();
+    plan.spec.routes[2].stage = Some("domain".into());
+    let known = json!([
+        {"name": "shared", "phase": "Done", "gates": [{"name": "services", "state": "Passed"}]},
+        {"name": "domain", "gates": [
+            {"name": "dry-run", "state": "Passed", "attempt": 1, "message": "Job shop-dry-run completed"},
+            {"name": "go", "state": "Asked", "message": "kubectl stomaton approve --stage domain"},
+        ]},
+    ]);
+    if let Some(status) = &mut plan.status {
+        status.stages = serde_json::from_value(known).unwrap();
+    }
+    plan
+}

@@ -91,6 +91,10 @@ pub enum Reason {
     Held,
     /// A step waits for a person's approval.
     ApprovalNeeded,
+    /// A gate of a stage has failed: the stage does not go on.
+    GateFailed,
+    /// A stage waits for a gate that passes without a person.
+    WaitingForGate,
     /// The plan's budget of bad answers is used up.
     BudgetExhausted,
     /// Weights may not rise at this time.
@@ -155,6 +159,8 @@ impl Reason {
             Self::Halted => "Halted",
             Self::Held => "Held",
             Self::ApprovalNeeded => "ApprovalNeeded",
+            Self::GateFailed => "GateFailed",
+            Self::WaitingForGate => "WaitingForGate",
             Self::BudgetExhausted => "BudgetExhausted",
             Self::OutsideWindow => "OutsideWindow",
             Self::Observing => "Observing",

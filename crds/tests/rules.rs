@@ -5,7 +5,7 @@ use kube::CustomResourceExt;
 use kube_cel::{ValidationErrors, Validator};
 use serde::Serialize;
 use serde_json::{Value, json};
-use stomaton_crds::v1alpha1::{EdgeConfig, EdgeWeights, Gateway, MigrationPlan, StomatonService};
+use stomaton_crds::v1alpha1::{EdgeConfig, EdgeWeights, Gateway, MigrationPlan, PlanAction, StomatonService};
 
 fn object<K: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: Value) -> K {
     let object = json!({
@@ -147,6 +147,102 @@ fn routes_of_a_group_have_one_profile() {
     };
     assert_eq!(grouped("slow"), "");
     assert!(grouped("fast").contains("move together"));
+}
+
+/// What is said of a plan with the stage `first`, whose route `a` is as `route` says beside its name.
+fn staged(stage: Value, route: Value) -> String {
+    let merged = |mut whole: Value, more: Value| {
+        whole.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        whole
+    };
+    let spec = json!({
+        "gatewayRef": { "name": "edge" },
+        "routes": [merged(json!({ "name": "a", "target": { "name": "t" }, "profile": "p" }), route)],
+        "profiles": [{ "name": "p", "ramp": [{ "permille": 1000 }] }],
+        "stages": [merged(json!({ "name": "first" }), stage)],
+    });
+    words(validate_cel(&object::<MigrationPlan>("MigrationPlan", "plan", spec)))
+}
+
+#[test]
+fn every_kind_of_gate_is_accepted() {
+    let gates = json!([
+        { "name": "services", "services": {} },
+        { "name": "named", "services": { "names": ["auth"] } },
+        { "name": "dry-run", "job": { "cronJob": "data-dry-run", "within": "30m" } },
+        { "name": "schema", "object": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "db", "condition": "Available" } },
+        { "name": "go", "approval": {} },
+        { "name": "drill", "drill": { "route": "a" } },
+    ]);
+    let exit = json!([{ "name": "load", "job": { "cronJob": "load-test" } }]);
+    assert_eq!(staged(json!({ "gates": gates, "exit": exit }), json!({ "stage": "first" })), "");
+}
+
+#[test]
+fn every_rule_of_a_stage_refuses_and_says_why() {
+    let drill = |within: &str| json!({ "name": "d", "drill": { "route": "a", "within": within } });
+    let inside = json!({ "stage": "first" });
+    for (stage, route, says) in [
+        (json!({ "gates": [{ "name": "g" }] }), inside.clone(), "exactly one of"),
+        (
+            json!({ "gates": [{ "name": "g", "approval": {}, "services": {} }] }),
+            inside.clone(),
+            "exactly one of",
+        ),
+        (json!({ "exit": [drill("250ms")] }), inside.clone(), "a gate before a stage"),
+        (
+            json!({ "gates": [drill("250ms"), { "name": "e", "drill": { "route": "a" } }] }),
+            inside.clone(),
+            "a stage has one drill",
+        ),
+        (json!({ "gates": [drill("9ms")] }), inside.clone(), "between 10ms and 1m"),
+        (
+            json!({ "gates": [{ "name": "j", "job": { "cronJob": "c", "within": "169h" } }] }),
+            inside.clone(),
+            "between 1s and 168h",
+        ),
+        (json!({}), json!({ "stage": "second" }), "names a stage of this plan"),
+        (json!({ "gates": [drill("1s")] }), json!({}), "a route of its stage that is in no group"),
+        (
+            json!({ "gates": [drill("1s")] }),
+            json!({ "stage": "first", "group": "g" }),
+            "a route of its stage that is in no group",
+        ),
+    ] {
+        let refused = staged(stage.clone(), route);
+        assert!(refused.contains(says), "{stage}: {refused}");
+    }
+}
+
+#[test]
+fn an_act_is_for_a_route_or_for_a_stage() {
+    let said = |action: &str, more: Value| {
+        let mut spec = json!({ "plan": "p", "action": action, "user": "alice" });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        words(validate_cel(&object::<PlanAction>("PlanAction", "act", spec)))
+    };
+    let hash = "0123456789abcdef";
+    let whole = json!({ "attempt": 1, "step": 1, "specHash": hash });
+    for (action, right) in [
+        ("Approve", json!({ "route": "a", "approves": whole })),
+        ("Approve", json!({ "stage": "s", "approves": { "specHash": hash } })),
+        ("Resume", json!({ "stage": "s" })),
+        ("Resume", json!({})),
+    ] {
+        assert_eq!(said(action, right.clone()), "", "{action} {right}");
+    }
+    for (action, wrong, says) in [
+        ("Approve", json!({ "approves": whole }), "a route or a stage"),
+        ("Approve", json!({ "stage": "s", "approves": whole }), "neither of a stage"),
+        ("Approve", json!({ "route": "a", "approves": { "specHash": hash } }), "attempt and step of a route"),
+        ("Approve", json!({ "stage": "s" }), "`approves` belongs to Approve"),
+        ("Resume", json!({ "route": "a", "stage": "s" }), "for no route"),
+        ("Rollback", json!({ "stage": "s" }), "only Approve and Resume"),
+        ("Hold", json!({ "stage": "s" }), "name a route"),
+    ] {
+        let refused = said(action, wrong.clone());
+        assert!(refused.contains(says), "{action} {wrong}: {refused}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the parts of a plan say of each other. Pure. The API server refuses most of this too, and the operator the rest.
 
 use std::{collections::BTreeMap, time::Duration};
-use stomaton_crds::v1alpha1::{Bad, Class, Gateway, Judge, MigrationPlanSpec, Profile, Windows};
+use stomaton_crds::v1alpha1::{Bad, Class, Gate, Gateway, Judge, MigrationPlanSpec, Profile, Stage, Windows};
 
 /// Bounds by which the edge counts what is slow.
 const BOUNDS: [u64; 10] = [5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000];
@@ -13,11 +13,15 @@ const RESERVED: [&str; 2] = ["public", "testers"];
 pub fn problems(plan: &MigrationPlanSpec, gateways: &[(String, Gateway)]) -> Vec<String> {
     let mut found = routes(plan);
     found.extend(plan.cycle().map(|routes| {
-        format!("routes {} wait for each other: take one of them out of `dependsOn`", routes.join(", "))
+        format!(
+            "routes {} wait for each other: take one of them out of `dependsOn`, or change its stage",
+            routes.join(", ")
+        )
     }));
     // One is enough: the others say the same of the same group.
     found.extend(plan.routes.iter().find_map(|route| plan.discord(route)));
     found.extend(plan.routes.iter().find_map(|route| plan.misplaced(route)));
+    found.extend(plan.stages.iter().flat_map(|stage| gates(plan, stage)));
     found.extend(plan.profiles.iter().flat_map(ramp));
     found.extend(plan.judges.iter().filter_map(judge));
     found.extend(windows(&plan.windows));
@@ -36,6 +40,13 @@ fn routes(plan: &MigrationPlanSpec) -> Vec<String> {
                 "route {name} names profile {profile}, which is not there: add it under spec.profiles"
             ));
         }
+        if let Some(stage) =
+            route.stage.as_ref().filter(|stage| !plan.stages.iter().any(|s| s.name == **stage))
+        {
+            found.push(format!(
+                "route {name} names stage {stage}, which is not there: add it under spec.stages"
+            ));
+        }
         for other in route.depends_on.iter().filter(|other| !plan.routes.iter().any(|r| r.name == **other)) {
             found.push(format!("route {name} waits for {other}, which this plan does not have: `dependsOn` names routes of the plan"));
         }
@@ -48,6 +59,36 @@ fn routes(plan: &MigrationPlanSpec) -> Vec<String> {
                 "route {name}: a request of a Write route is not made twice: take `fallback.alsoFor` out"
             ));
         }
+    }
+    found
+}
+
+fn gates(plan: &MigrationPlanSpec, stage: &Stage) -> Vec<String> {
+    let name = &stage.name;
+    let mut found = Vec::new();
+    for gate in stage.gates.iter().chain(&stage.exit) {
+        let Gate { name: gate, services, job, object, approval, drill } = gate;
+        let said = [services.is_some(), job.is_some(), object.is_some(), approval.is_some(), drill.is_some()];
+        if said.iter().filter(|said| **said).count() != 1 {
+            found.push(format!(
+                "gate {gate} of stage {name} is not exactly one of services, job, object, approval and drill"
+            ));
+        }
+    }
+    if stage.exit.iter().any(|gate| gate.drill.is_some()) {
+        found.push(format!("stage {name} has a drill in `exit`: put it under `gates`"));
+    }
+    if stage.gates.iter().filter(|gate| gate.drill.is_some()).count() > 1 {
+        found.push(format!("stage {name} has several drills: leave one"));
+    }
+    let drilled = stage.drill().map(|drill| &drill.route);
+    let in_it = |route: &String| {
+        plan.routes.iter().any(|r| r.name == *route && r.stage.as_ref() == Some(name) && r.group.is_none())
+    };
+    if let Some(route) = drilled.filter(|route| !in_it(route)) {
+        found.push(format!(
+            "stage {name} drills route {route}: name a route of this stage that is in no group"
+        ));
     }
     found
 }

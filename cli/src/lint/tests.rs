@@ -105,6 +105,17 @@ fn the_parts_of_a_plan_agree() {
             "route orders waits for media, which this plan does not have",
         ),
         ("dependsOn: []", "dependsOn: [orders]", "routes orders wait for each other"),
+        ("dependsOn: []", "stage: first", "route orders names stage first, which is not there"),
+        (
+            "  profiles:\n",
+            "  stages: [{name: first, gates: [{name: g}]}]\n  profiles:\n",
+            "gate g of stage first is not exactly one of",
+        ),
+        (
+            "  profiles:\n",
+            "  stages: [{name: first, gates: [{name: g, drill: {route: orders}}]}]\n  profiles:\n",
+            "stage first drills route orders: name a route of this stage",
+        ),
         ("{permille: 50}", "{permille: 1000}", "step 3 has 1000 after 1000 per mille"),
         ("- {permille: 1000, approval: true}", "- {permille: 900}", "does not end at 1000 per mille"),
         ("audience: internal", "audience: testers", "step 1 names a reserved audience"),
@@ -137,6 +148,9 @@ fn objects_of_several_files_belong_together() {
     assert!(files(&PLAN.replace("gatewayRef: {name: edge}", "gatewayRef: {name: other}")).is_empty());
     let act = lint_text([PLAN, ACTION].join("---").replace("route: content,", "route: media,"));
     assert_eq!(act.findings, ["f.yaml: PlanAction/stop: route media is not in plan shop: mend its name"]);
+    let of_a_stage = [PLAN, ACTION].join("---").replace("Hold, route: content,", "Resume, stage: first,");
+    let expected = "f.yaml: PlanAction/stop: stage first is not in plan shop: mend its name";
+    assert_eq!(lint_text(of_a_stage).findings, [expected]);
 }
 
 #[test]
@@ -150,6 +164,7 @@ fn an_act_keeps_to_its_rules() {
             "user: alice, approves: {attempt: 1, step: 1, specHash: 0123456789abcdef}",
             "`approves` does not belong to Hold",
         ),
+        ("route: content", "stage: first", "only Approve and Resume are for a stage"),
     ] {
         let said = said(ACTION, from, to);
         assert!(said.contains(expected), "{to}: {said}");

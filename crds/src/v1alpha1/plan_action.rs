@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Plan", type_ = "string", json_path = ".spec.plan"),
     printcolumn(name = "Action", type_ = "string", json_path = ".spec.action"),
     printcolumn(name = "Route", type_ = "string", json_path = ".spec.route"),
+    printcolumn(name = "Stage", type_ = "string", json_path = ".spec.stage"),
     printcolumn(name = "User", type_ = "string", json_path = ".spec.user"),
     printcolumn(name = "Outcome", type_ = "string", json_path = ".status.outcome"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message"),
@@ -30,8 +31,14 @@ use serde::{Deserialize, Serialize};
         .message("Halt is for the whole plan: Hold stops one route"),
     validation = Rule::new("(self.action == 'Approve') == has(self.approves)")
         .message("`approves` belongs to Approve, and only there"),
-    validation = Rule::new("!(self.action in ['Approve', 'Promote', 'Hold']) || has(self.route)")
-        .message("Approve, Promote and Hold name a route")
+    validation = Rule::new("!(self.action in ['Promote', 'Hold']) || has(self.route)")
+        .message("Promote and Hold name a route"),
+    validation = Rule::new("self.action != 'Approve' || has(self.route) || has(self.stage)")
+        .message("Approve names a route or a stage"),
+    validation = Rule::new("!has(self.stage) || (self.action in ['Approve', 'Resume'] && !has(self.route))")
+        .message("only Approve and Resume are for a stage, and then for no route"),
+    validation = Rule::new("!has(self.approves) || (has(self.approves.attempt) == has(self.route) && has(self.approves.step) == has(self.route))")
+        .message("`approves` names attempt and step of a route, and neither of a stage")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PlanActionSpec {
@@ -54,18 +61,24 @@ pub struct PlanActionSpec {
     /// What is approved. Approves nothing when the plan was edited meanwhile, or the route is elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approves: Option<Approves>,
+    /// The stage whose gates are approved, or asked anew where they failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub stage: Option<String>,
 }
 
 /// What somebody has looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Approves {
-    /// Attempt of the route, from 1.
+    /// Attempt of the route, from 1. Not for a stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
-    pub attempt: i32,
-    /// Step of the ramp that may be entered, from 1.
+    pub attempt: Option<i32>,
+    /// Step of the ramp that may be entered, from 1. Not for a stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
-    pub step: i32,
+    pub step: Option<i32>,
     /// `status.specHash` of the plan.
     #[schemars(length(min = 16, max = 64), regex(pattern = "^[0-9a-f]+$"))]
     pub spec_hash: String,
@@ -74,11 +87,12 @@ pub struct Approves {
 /// An act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Action {
-    /// Lets a route enter a step that needs it.
+    /// Lets a route enter a step that needs it, or passes the gates of a stage that need it.
     Approve,
     /// The route's weight does not rise until Resume.
     Hold,
-    /// Ends Hold, Halt and Rollback of people; a route whose attempts are used begins another.
+    /// Ends Hold, Halt and Rollback of people; a route whose attempts are used begins another. Of a stage: asks the gates
+    /// anew that failed.
     Resume,
     /// The route enters its next step now, without waiting for time, evidence or an approval. Guards and judges stay.
     Promote,

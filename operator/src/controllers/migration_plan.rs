@@ -21,6 +21,7 @@ mod pass;
 #[cfg(test)]
 mod property_tests;
 mod ramp;
+pub mod stages;
 mod start;
 pub mod terms;
 mod windows;
@@ -125,7 +126,7 @@ impl Reconcile for MigrationPlan {
         let now = Timestamp::now();
         monitored::read(&plan, observed.gateway(), &ctx.prometheus, &mut routes, now);
         let terms = Terms::of(&plan, now);
-        let (mut next, effects) = machine::step(&terms, &routes, &old, &acts, now);
+        let (mut next, effects) = machine::step(&terms, &routes, &stages::Facts::default(), &old, &acts, now);
         guard(ctx, &plan, &routes, &next, now);
         if !effects.is_empty() {
             effects.iter().for_each(|effect| shared.tell(&plan, effect));
@@ -238,8 +239,8 @@ impl State {
 
 impl From<MigrationPlanStatus> for State {
     fn from(status: MigrationPlanStatus) -> Self {
-        let MigrationPlanStatus { routes, history, halted, acts, .. } = status;
-        Self { routes, history, halted, acts }
+        let MigrationPlanStatus { routes, history, halted, acts, stages, .. } = status;
+        Self { routes, history, halted, acts, stages }
     }
 }
 

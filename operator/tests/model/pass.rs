@@ -11,7 +11,10 @@ use stomaton_crds::{
     v1alpha1::{self, Budget, Certainty, Evidence, Phase, Profile, Rollback, RouteStatus, RouteWeights},
 };
 use stomaton_operator::{
-    controllers::migration_plan::machine::{Route, State, Terms, step},
+    controllers::migration_plan::{
+        machine::{Route, State, Terms, step},
+        stages::Facts,
+    },
     edges::tally::Breach,
 };
 
@@ -83,8 +86,9 @@ pub fn pass(view: &View) -> Outcome {
         spec_hash: String::new(),
         closed: None,
         back: None,
+        stages: &[],
     };
-    let (next, effects) = step(&terms, &[route(view, plan)], &state, &[], plan.now);
+    let (next, effects) = step(&terms, &[route(view, plan)], &Facts::default(), &state, &[], plan.now);
     let status = next.routes.first().map(from_machine).unwrap_or_default();
     let effect = effects.first().map(|effect| entry(&effect.weights));
     let is_whole = |said: &RouteStatus| to_machine(&status) == decisive(said);
@@ -126,6 +130,7 @@ fn route<'a>(view: &View, plan: &'a Plan) -> Route<'a> {
         readings: BTreeMap::new(),
         point_of_no_return: None,
         start_at: None,
+        stage: None,
     }
 }
 

@@ -98,9 +98,9 @@ impl Default for Rollback {
 }
 
 impl Rollback {
-    /// Attempts that a route has: a person may have granted it another one.
+    /// Attempts that a route has: a person may have granted it another one, and those that a drill took are not counted.
     pub fn attempts(&self, status: &RouteStatus) -> i32 {
-        self.max_attempts.max(status.granted)
+        self.max_attempts.saturating_add(drills(status)).max(status.granted)
     }
 
     /// The step, from 1, with which an attempt begins of a route with this profile; `group` is what is known of it and of
@@ -113,12 +113,18 @@ impl Rollback {
         }
     }
 
-    /// How long a route rests after its last attempt. One that was told to go on does not rest.
+    /// How long a route rests after its last attempt. One that was told to go on does not rest, and neither does one after a
+    /// drill.
     pub fn rest(&self, status: &RouteStatus) -> std::time::Duration {
-        if status.granted > status.attempt {
+        if status.granted > status.attempt || status.is_drilled() {
             return std::time::Duration::ZERO;
         }
-        let doublings = u32::try_from(status.attempt - 1).unwrap_or(0).min(3);
+        let doublings = u32::try_from(status.attempt - 1 - drills(status)).unwrap_or(0).min(3);
         std::time::Duration::from(self.cooldown) * 2_u32.pow(doublings)
     }
+}
+
+/// Attempts of the route that were taken back by drills.
+fn drills(status: &RouteStatus) -> i32 {
+    status.drill.as_ref().map_or(0, |drill| drill.drills)
 }

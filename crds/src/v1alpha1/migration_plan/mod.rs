@@ -5,6 +5,7 @@ mod judge;
 mod limits;
 mod profile;
 mod route;
+mod stage;
 mod start;
 mod status;
 
@@ -13,10 +14,11 @@ pub use judge::{Bad, Certainty, Judge, PrometheusCounts};
 pub use limits::{AdvanceWindow, Budget, Day, DeletionPolicy, Freeze, Halt, Mode, Windows};
 pub use profile::{Profile, RampStep};
 pub use route::{Class, Fallback, PlanRoute, PointOfNoReturn};
+pub use stage::{ApprovalGate, DrillGate, Gate, JobGate, ObjectGate, ServicesGate, Stage};
 pub use start::StartAt;
 pub use status::{
-    Acted, Evidence, Held, JudgeStatus, MigrationPlanStatus, Phase, PlanSummary, RouteStatus, Transition,
-    Verdict, Weights,
+    Acted, Drill, Evidence, GateState, GateStatus, Held, JudgeStatus, MigrationPlanStatus, Phase,
+    PlanSummary, RouteStatus, StagePhase, StageStatus, Transition, Verdict, Weights,
 };
 
 use super::{GatewaySpec, RouteMatch, is_default};
@@ -25,6 +27,7 @@ use crate::ids;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 
 /// A migration: which routes of a Gateway go to which services, how fast, and what takes them back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -66,6 +69,10 @@ use sha2::{Digest, Sha256};
         .message("routes of a group move together: give them the same profile"),
     validation = Rule::new("self.routes.all(r, !has(r.dependsOn) || (!(r.name in r.dependsOn) && sets.contains(self.routes.map(o, o.name), r.dependsOn)))")
         .message("`dependsOn` names other routes of this plan"),
+    validation = Rule::new("self.routes.all(r, !has(r.stage) || (has(self.stages) && self.stages.exists(s, s.name == r.stage)))")
+        .message("`stage` of a route names a stage of this plan"),
+    validation = Rule::new("!has(self.stages) || self.stages.all(s, !has(s.gates) || s.gates.all(g, !has(g.drill) || self.routes.exists(r, r.name == g.drill.route && has(r.stage) && r.stage == s.name && !has(r.group))))")
+        .message("a drill names a route of its stage that is in no group"),
     validation = Rule::new("self.gatewayRef.name == oldSelf.gatewayRef.name")
         .message("a plan stays with its Gateway: make another plan")
 )]
@@ -113,6 +120,12 @@ pub struct MigrationPlanSpec {
     /// What happens to the traffic when this plan is deleted.
     #[serde(default, skip_serializing_if = "is_default")]
     pub deletion_policy: DeletionPolicy,
+    /// Parts of the migration, in their order: each opens when the one before it is done and its gates have passed. Left out:
+    /// routes begin when nothing else keeps them. Routes that name no stage are bound by none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub stages: Vec<Stage>,
 }
 
 /// Names a Gateway of the same namespace.
@@ -140,10 +153,22 @@ impl MigrationPlanSpec {
     }
 
     /// Routes that wait for each other, if there are any. Those of a group begin together, so that what one of them waits
-    /// for, all of them wait for.
+    /// for, all of them wait for. Those of a stage wait for all of the stages before it, and for the drill of their own.
     pub fn cycle(&self) -> Option<Vec<&str>> {
+        let places: BTreeMap<&str, usize> =
+            self.stages.iter().enumerate().map(|(at, stage)| (stage.name.as_str(), at)).collect();
+        let place = |route: &PlanRoute| places.get(route.stage.as_deref()?).copied();
+        let drilled = |at: usize| Some(self.stages.get(at)?.drill()?.route.as_str());
+        let staged = |route: &PlanRoute, other: &PlanRoute| match (place(route), place(other)) {
+            (Some(at), Some(before)) if before < at => true,
+            (Some(at), Some(same)) if at == same => {
+                route.name != other.name && drilled(at) == Some(other.name.as_str())
+            }
+            _ => false,
+        };
         let needs = |route: &PlanRoute, other: &PlanRoute| {
-            std::iter::once(route).chain(self.fellows(route)).any(|r| r.depends_on.contains(&other.name))
+            let waits = |r: &PlanRoute| r.depends_on.contains(&other.name) || staged(r, other);
+            std::iter::once(route).chain(self.fellows(route)).any(waits)
         };
         let mut left: Vec<&PlanRoute> = self.routes.iter().collect();
         loop {

@@ -49,6 +49,11 @@ pub struct PlanRoute {
     /// has a status is where that says. Left out: at the beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_at: Option<StartAt>,
+    /// The stage of this plan that must be open before the route begins. Once it has begun nothing of the stage binds it.
+    /// Left out: no stage does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub stage: Option<String>,
 }
 
 /// From where on nothing leads back to the monolith.

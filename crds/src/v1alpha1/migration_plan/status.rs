@@ -38,6 +38,101 @@ pub struct MigrationPlanStatus {
     /// What happened, oldest first, at most 100 entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Transition>,
+    /// Every stage of the plan, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub stages: Vec<StageStatus>,
+}
+
+/// Where a stage stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StageStatus {
+    /// Name of the stage.
+    pub name: String,
+    /// Whether its routes may begin.
+    #[serde(default)]
+    pub phase: StagePhase,
+    /// The gates before it; as they were when it opened.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub gates: Vec<GateStatus>,
+    /// The gates after it; as they were when it was done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub exit: Vec<GateStatus>,
+}
+
+/// Whether the routes of a stage may begin. It never goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum StagePhase {
+    /// Not yet: the stage before it is not done, or a gate has not passed.
+    #[default]
+    Waiting,
+    /// They may.
+    Open,
+    /// They are done, and so is the stage.
+    Done,
+}
+
+/// Where a gate stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GateStatus {
+    /// Name of the gate.
+    pub name: String,
+    /// Whether it has passed.
+    #[serde(default)]
+    pub state: GateState,
+    /// How often a Job was made or a drill asked for, from 1; 0 before, and for all others.
+    #[serde(default, skip_serializing_if = "crate::v1alpha1::is_default")]
+    pub attempt: i32,
+    /// What was asked, as a hash: an edit asks anew.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub of: String,
+    /// When it came to this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<MicroTime>,
+    /// What it waits for, or what came of it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// Whether a gate has passed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum GateState {
+    /// Not asked yet: something comes before it.
+    #[default]
+    Waiting,
+    /// Asked, and not answered yet.
+    Asked,
+    /// It has. A Job, an approval and a drill stay so; services and objects may change until the stage opens.
+    Passed,
+    /// It has failed: mend it, or resume the stage.
+    Failed,
+}
+
+impl StagePhase {
+    /// As it stands in an object.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "Waiting",
+            Self::Open => "Open",
+            Self::Done => "Done",
+        }
+    }
+}
+
+impl GateState {
+    /// As it stands in an object.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "Waiting",
+            Self::Asked => "Asked",
+            Self::Passed => "Passed",
+            Self::Failed => "Failed",
+        }
+    }
 }
 
 /// A plan in a few words.
@@ -180,6 +275,9 @@ pub struct RouteStatus {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 9))]
     pub fell_from: BTreeMap<String, i32>,
+    /// The last time it was taken back for a drill.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<Drill>,
 }
 
 impl RouteStatus {
@@ -188,12 +286,32 @@ impl RouteStatus {
         self.crossing || self.crossed
     }
 
+    /// Whether its last attempt was taken back for a drill, or is being.
+    pub fn is_drilled(&self) -> bool {
+        self.drill.as_ref().is_some_and(|drill| drill.attempt == self.attempt)
+    }
+
     /// The weights that the plan wants now, in per mille by audience; `public` is everybody.
     pub fn permille(&self) -> BTreeMap<String, i32> {
         let mut permille = self.audiences.clone();
         permille.insert(AUDIENCE_PUBLIC.to_owned(), self.weights.desired);
         permille
     }
+}
+
+/// A rollback on purpose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Drill {
+    /// When it was decided.
+    pub asked: MicroTime,
+    /// After how many milliseconds every edge pod had acknowledged it; absent until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<i64>,
+    /// The attempt that was taken back.
+    pub attempt: i32,
+    /// Attempts of the route that drills have taken: they do not count against `rollback.maxAttempts`.
+    pub drills: i32,
 }
 
 /// What a judge says of the present step, and of what.
@@ -275,6 +393,9 @@ pub struct Acted {
     pub message: String,
     /// When.
     pub at: MicroTime,
+    /// The stage it was for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
 }
 
 /// Weights of a route, in per mille.

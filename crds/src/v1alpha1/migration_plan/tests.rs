@@ -142,4 +142,50 @@ fn a_place_is_one_that_the_ramp_has_and_a_group_has_one() {
     assert!(said[1].as_ref().unwrap().contains("is step 2, but profile p ends with step 1"), "{said:?}");
     assert!(said[2].as_ref().unwrap().contains("routes c and d"), "{said:?}");
     assert!(said[3].is_some());
+fn stages_and_drills_are_an_order_too() {
+    let staged = |name: &str, stage: &str, on: &[&str]| {
+        let mut route = route(name, None);
+        route["stage"] = stage.into();
+        route["dependsOn"] = on.into();
+        route
+    };
+    let cycle = |routes: Vec<serde_json::Value>| {
+        let mut plan = plan(routes.into(), &[]);
+        plan.spec.stages = serde_json::from_value(serde_json::json!([
+            {"name": "first", "gates": [{"name": "drill", "drill": {"route": "a"}}]}, {"name": "second"},
+        ]))
+        .unwrap();
+        plan.spec.cycle().map(|names| names.into_iter().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let a = |on: &[&str]| staged("a", "first", on);
+    let b = |on: &[&str]| staged("b", "second", on);
+    assert_eq!(cycle(vec![a(&[]), b(&["a"]), staged("c", "first", &["a"])]), None);
+    assert_eq!(cycle(vec![a(&["b"]), b(&[])]).unwrap(), ["a", "b"], "a later stage");
+    let drilled = cycle(vec![a(&["c"]), staged("c", "first", &[])]);
+    assert_eq!(drilled.unwrap(), ["a", "c"], "the one that is drilled goes first");
+    let mut grouped = vec![staged("c", "first", &[]), b(&[])];
+    grouped.iter_mut().for_each(|route| route["group"] = "g".into());
+    assert!(cycle(grouped).is_some(), "they begin together");
+}
+
+#[test]
+fn a_gate_is_another_one_when_it_was_edited() {
+    let gate = |route: &str| -> Gate {
+        serde_json::from_value(serde_json::json!({"name": "drill", "drill": {"route": route}})).unwrap()
+    };
+    assert_eq!(gate("a").hash(), gate("a").hash());
+    assert_eq!(gate("a").hash().len(), 16);
+    assert_ne!(gate("a").hash(), gate("b").hash());
+}
+
+#[test]
+fn a_drill_uses_no_attempt_and_has_no_cooldown() {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+    let rollback = Rollback::default();
+    let asked = MicroTime(jiff::Timestamp::UNIX_EPOCH);
+    let drill = Drill { asked, took_ms: Some(48), attempt: 1, drills: 1 };
+    let drilled = RouteStatus { attempt: 1, drill: Some(drill), ..RouteStatus::default() };
+    assert_eq!((rollback.attempts(&drilled), rollback.rest(&drilled).as_secs()), (4, 0));
+    let broken = RouteStatus { attempt: 2, ..drilled };
+    assert_eq!((rollback.attempts(&broken), rollback.rest(&broken).as_secs()), (4, 300));
 }

@@ -5,6 +5,7 @@
 use super::frozen::{BEHIND, thaw};
 use super::machine::{Route, State, Terms};
 use super::ramp::following;
+use super::stages;
 use super::start::Start;
 use super::terms::because;
 use crate::{api, context::Context, status};
@@ -12,8 +13,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::ResourceExt;
 use stomaton_crds::v1alpha1::{
-    Acted, Action, Held, MigrationPlan, Outcome, Phase, PlanAction, PlanActionSpec, PlanActionStatus,
-    RouteStatus,
+    Acted, Action, Approves, Held, MigrationPlan, Outcome, Phase, PlanAction, PlanActionSpec,
+    PlanActionStatus, RouteStatus,
 };
 
 /// Acts that status keeps.
@@ -58,6 +59,7 @@ pub fn take(state: &mut State, terms: &Terms<'_>, routes: &[Route<'_>], acts: &[
             outcome,
             message,
             at: MicroTime(now),
+            stage: act.spec.stage.clone(),
         });
     }
     forget(&mut state.acts, acts);
@@ -78,6 +80,9 @@ fn perform(state: &mut State, terms: &Terms<'_>, routes: &[Route<'_>], act: &Act
     if act.spec.action == Action::Halt {
         state.halted = Some(act.held());
         return Ok("no weight of the plan rises until Resume".to_owned());
+    }
+    if let Some(stage) = &act.spec.stage {
+        return on_stage(state, terms, stage, act);
     }
     let named = targets(routes, act)?;
     let names = named.iter().map(|route| route.name).collect::<Vec<_>>().join(", ");
@@ -169,10 +174,7 @@ fn resume(terms: &Terms<'_>, status: &mut RouteStatus) {
 }
 
 fn approve(state: &mut State, terms: &Terms<'_>, named: &[&Route<'_>], act: &Act) -> Result<String, String> {
-    let Some(approves) = &act.spec.approves else { return Err("it does not say what it approves".into()) };
-    if approves.spec_hash != terms.spec_hash {
-        return Err("the plan was edited after it was looked at: look again, then approve again".to_owned());
-    }
+    let approves = looked_at(terms, act)?;
     let Some(route) = named.first() else { return Err("the plan has no such route".to_owned()) };
     let Some(status) = state.routes.iter().find(|s| s.name == route.name) else {
         return Err(format!("route {} is not known yet", route.name));
@@ -183,15 +185,50 @@ fn approve(state: &mut State, terms: &Terms<'_>, named: &[&Route<'_>], act: &Act
         let group = state.routes.iter().filter(|s| named.iter().any(|route| route.name == s.name));
         (status.attempt + 1, Start::of(terms.rollback, route.profile, &group.collect::<Vec<_>>()).number())
     };
-    if (approves.attempt, approves.step) != (attempt, step) {
+    if (approves.attempt, approves.step) != (Some(attempt), Some(step)) {
+        let number = |said: Option<i32>| said.map_or_else(|| "no number".to_owned(), |said| said.to_string());
         return Err(format!(
             "route {} comes to step {step} of attempt {attempt} next; step {} of attempt {} was approved",
-            route.name, approves.step, approves.attempt
+            route.name,
+            number(approves.step),
+            number(approves.attempt)
         ));
     }
     each(state, named, |_, status| status.approved = Some(step));
     let why = because(act.spec.reason.as_deref().unwrap_or_default());
     Ok(format!("route {} may enter step {step} of attempt {attempt}{why}", route.name))
+}
+
+/// What an approval is for, unless the plan was edited since.
+fn looked_at<'a>(terms: &Terms<'_>, act: &'a Act) -> Result<&'a Approves, String> {
+    let Some(approves) = &act.spec.approves else { return Err("it does not say what it approves".into()) };
+    if approves.spec_hash != terms.spec_hash {
+        return Err("the plan was edited after it was looked at: look again, then approve again".to_owned());
+    }
+    Ok(approves)
+}
+
+/// What people do with the gates of a stage.
+fn on_stage(state: &mut State, terms: &Terms<'_>, name: &str, act: &Act) -> Result<String, String> {
+    let Some(stage) = terms.stages.iter().find(|stage| stage.name == name) else {
+        return Err(format!("the plan has no stage {name}"));
+    };
+    let Some(status) = state.stages.iter_mut().find(|status| status.name == name) else {
+        return Err(format!("stage {name} is not known yet"));
+    };
+    let some = |gates: Vec<String>, none: &str, done: &str| match gates.len() {
+        0 => Err(format!("no gate of stage {name} {none}")),
+        1 => Ok(format!("gate {} of stage {name} {done}", gates.join(", "))),
+        _ => Ok(format!("gates {} of stage {name}: each {done}", gates.join(", "))),
+    };
+    match act.spec.action {
+        Action::Approve => {
+            looked_at(terms, act)?;
+            some(stages::approve(stage, status, &act.held()), "waits for an approval now", "has passed")
+        }
+        Action::Resume => some(stages::resume(status), "has failed", "is asked anew"),
+        other => Err(format!("{} is not for a stage", other.as_str())),
+    }
 }
 
 /// Number of what comes next: a step of the ramp, from 1, then Soak, then Done.

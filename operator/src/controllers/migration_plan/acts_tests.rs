@@ -2,6 +2,7 @@
 
 use super::super::machine::tests::{Rules, at, profile, route, rules};
 use super::super::machine::{Effect, step};
+use super::super::stages::Facts;
 use super::*;
 use stomaton_crds::v1alpha1::{Approves, Profile, RouteWeights};
 
@@ -44,6 +45,7 @@ impl World {
             user: "alice".into(),
             reason: Some("a bad night".into()),
             approves,
+            stage: None,
         };
         let act =
             Act { name: format!("act-{number}"), uid: format!("uid-{number}"), spec, at: at(self.second) };
@@ -56,8 +58,14 @@ impl World {
             (input.entry, input.weights_revision) = (self.entry.clone(), self.revision);
             input.acknowledged = Some(self.revision);
             input.counted.service.requests = self.counted;
-            let (mut next, effects) =
-                step(&self.rules.terms(), &[input], &self.state, &self.acts, at(self.second));
+            let (mut next, effects) = step(
+                &self.rules.terms(),
+                &[input],
+                &Facts::default(),
+                &self.state,
+                &self.acts,
+                at(self.second),
+            );
             for Effect { route, weights, .. } in &effects {
                 self.revision += 1;
                 self.entry = Some(weights.clone());
@@ -163,7 +171,11 @@ fn an_approval_is_bound_to_what_was_looked_at() {
     assert_eq!((world.weight(), world.status().waits_for.as_str()), {
         (50, "an approval of step 2: kubectl stomaton approve content")
     });
-    let approves = |attempt, step, hash: &str| Approves { attempt, step, spec_hash: hash.into() };
+    let approves = |attempt, step, hash: &str| Approves {
+        attempt: Some(attempt),
+        step: Some(step),
+        spec_hash: hash.into(),
+    };
     for (wrong, why) in [
         (approves(1, 2, "fedcba9876543210"), "edited"),
         (approves(2, 2, "0123456789abcdef"), "comes to step 2 of attempt 1"),
@@ -186,7 +198,7 @@ fn the_first_step_can_need_an_approval_too() {
     world.profile.ramp[0].approval = true;
     world.settle();
     assert_eq!(world.weight(), 0);
-    let approves = Approves { attempt: 1, step: 1, spec_hash: "0123456789abcdef".into() };
+    let approves = Approves { attempt: Some(1), step: Some(1), spec_hash: "0123456789abcdef".into() };
     world.act_as(Action::Approve, CONTENT, Some(approves));
     world.settle();
     assert_eq!(world.weight(), 50);

@@ -2,6 +2,7 @@
 
 use super::brakes::{APPROVAL, NO_MONOLITH, NO_WAY_BACK};
 use super::machine::{Route, State, Terms};
+use super::stages;
 use jiff::Timestamp;
 use stomaton_crds::{
     conditions::{Reason, State as Standing, Summary, conditions},
@@ -29,6 +30,7 @@ pub fn status(
         acts: state.acts,
         routes: state.routes,
         history: state.history,
+        stages: state.stages,
     }
 }
 
@@ -84,7 +86,8 @@ impl<'a> Looked<'a> {
         }
         if let Some(cycle) = spec.cycle() {
             let message = format!(
-                "routes {} wait for each other (a group begins together): take one name out of their dependsOn",
+                "routes {} wait for each other (a group begins together, a stage after the one before it, and after its \
+                 drill): take one name out of their dependsOn, or change their stage",
                 cycle.join(", ")
             );
             return say(Standing::Stalled, Reason::Invalid, message);
@@ -114,6 +117,9 @@ impl<'a> Looked<'a> {
             |s: &RouteStatus, _: &Route<'_>| s.start_at.is_some() && s.waits_for.ends_with(NO_MONOLITH);
         if let Some((s, _)) = self.find(lost) {
             return say(Standing::Stalled, Reason::MonolithDown, about(s));
+        }
+        if let Some(message) = stages::failed(&self.state.stages) {
+            return say(Standing::Stalled, Reason::GateFailed, message);
         }
         let exhausted = |s: &RouteStatus, _: &Route<'_>| {
             s.phase == Phase::RolledBack
@@ -150,6 +156,9 @@ impl<'a> Looked<'a> {
         if let Some((s, _)) = self.find(|s, _| s.held.is_some() || s.recalled.is_some()) {
             return say(Standing::Waiting, Reason::Held, about(s));
         }
+        if let Some(message) = stages::unapproved(self.terms, &self.state.stages) {
+            return say(Standing::Waiting, Reason::ApprovalNeeded, message);
+        }
         let (s, _) = self.find(|s, _| s.waits_for.starts_with(APPROVAL))?;
         say(Standing::Waiting, Reason::ApprovalNeeded, about(s))
     }
@@ -157,6 +166,10 @@ impl<'a> Looked<'a> {
     fn under_way(&self) -> Summary {
         if let Some((s, _)) = self.find(|s, _| s.phase == Phase::RolledBack) {
             return Summary { state: Standing::Ready, reason: Reason::RolledBack, message: about(s) };
+        }
+        let moves = self.state.routes.iter().any(|s| s.phase.is_under_way());
+        if let Some(message) = stages::awaited(&self.state.stages).filter(|_| !moves) {
+            return Summary { state: Standing::Ready, reason: Reason::WaitingForGate, message };
         }
         if let Some((s, _)) = self.find(|s, r| s.phase == Phase::Pending && !r.target_ready) {
             return Summary { state: Standing::Ready, reason: Reason::NoEndpoints, message: about(s) };

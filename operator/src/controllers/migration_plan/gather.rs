@@ -128,6 +128,7 @@ impl Observed {
                 readings: BTreeMap::new(),
                 point_of_no_return: spec.point_of_no_return,
                 start_at: spec.start_at,
+                stage: spec.stage.as_deref(),
             })
         };
         plan.spec.routes.iter().zip(&self.routes).filter_map(of).collect()

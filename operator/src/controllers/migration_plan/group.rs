@@ -4,7 +4,7 @@
 //! and come back in the same pass, and the edge gets it in one revision.
 
 use super::brakes::{harm, obstacle, patience, rest};
-use super::machine::{Route, Terms, acknowledged, unmet};
+use super::machine::{Route, State, Terms, acknowledged, unmet};
 use super::ramp::place;
 use super::start::Start;
 use jiff::Timestamp;
@@ -15,21 +15,16 @@ use stomaton_crds::v1alpha1::{Phase, RouteStatus};
 pub struct Fellows<'a, 'r> {
     terms: &'a Terms<'a>,
     routes: Vec<(&'a Route<'r>, &'a RouteStatus)>,
-    all: &'a [RouteStatus],
+    before: &'a State,
 }
 
 impl<'a, 'r> Fellows<'a, 'r> {
-    /// Those of `route`; none if it is for itself. `states` are those of `routes`, in their order.
-    pub fn of(
-        terms: &'a Terms<'a>,
-        route: &Route<'r>,
-        routes: &'a [Route<'r>],
-        states: &'a [RouteStatus],
-    ) -> Self {
+    /// Those of `route`; none if it is for itself. `before` has the states of `routes`, in their order.
+    pub fn of(terms: &'a Terms<'a>, route: &Route<'r>, routes: &'a [Route<'r>], before: &'a State) -> Self {
         let is_fellow = |(r, _): &(&Route<'_>, &RouteStatus)| {
             route.group.is_some() && r.group == route.group && r.name != route.name
         };
-        Self { terms, routes: routes.iter().zip(states).filter(is_fellow).collect(), all: states }
+        Self { terms, routes: routes.iter().zip(&before.routes).filter(is_fellow).collect(), before }
     }
 
     /// How many there are.
@@ -66,7 +61,7 @@ impl<'a, 'r> Fellows<'a, 'r> {
             Phase::RollingBack => Some("to be taken back".to_owned()),
             Phase::RolledBack if rest(self.terms, status, now).is_some() => rest(self.terms, status, now),
             _ if route.id.is_none() => Some(route.problem.clone().unwrap_or_default()),
-            _ => obstacle(route, status, unmet(route, self.all), start),
+            _ => obstacle(route, status, unmet(self.terms, route, status, self.before), start),
         })
     }
 

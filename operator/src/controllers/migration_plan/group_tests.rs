@@ -1,7 +1,8 @@
 //! Two routes of one group, through everything that can happen to one of them.
 
 use super::super::machine::tests::{at, rules};
-use super::super::machine::{Effect, State, step};
+use super::super::machine::{Effect, step};
+use super::super::stages::Facts;
 use super::*;
 use crate::edges::tally::Breach;
 use std::collections::BTreeMap;
@@ -68,13 +69,15 @@ impl World {
                 readings: BTreeMap::new(),
                 point_of_no_return: None,
                 start_at: None,
+                stage: None,
             };
             change(&mut route);
             route
         };
         let routes = NAMES.map(route);
         let rules = rules(30, 3);
-        let (mut next, effects) = step(&rules.terms(), &routes, &self.state, &[], at(self.second));
+        let (mut next, effects) =
+            step(&rules.terms(), &routes, &Facts::default(), &self.state, &[], at(self.second));
         if !effects.is_empty() {
             self.revision += 1;
             for effect in &effects {

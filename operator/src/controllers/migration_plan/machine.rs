@@ -13,7 +13,8 @@
 //! - a latched route stays latched until a further attempt begins;
 //! - routes of a group have one fate, see [`super::group`];
 //! - nothing takes a route back whose point of no return is behind it, see [`super::frozen`];
-//! - an attempt begins no higher than the plan says, see [`super::start`].
+//! - an attempt begins no higher than the plan says, see [`super::start`];
+//! - a route begins when its stage is open, see [`super::stages`].
 
 pub use super::terms::Terms;
 
@@ -24,6 +25,7 @@ use super::{
     judging,
     pass::Pass,
     ramp::remaining,
+    stages::{self, Facts},
 };
 use crate::{edges::tally::Breach, prometheus::Reading};
 use jiff::Timestamp;
@@ -32,7 +34,8 @@ use stomaton_crds::{
     edge_state::Sides,
     keys::AUDIENCE_PUBLIC,
     v1alpha1::{
-        Acted, Held, Phase, PointOfNoReturn, Profile, RouteStatus, RouteWeights, StartAt, Transition,
+        Acted, Held, Phase, PointOfNoReturn, Profile, RouteStatus, RouteWeights, StageStatus, StartAt,
+        Transition,
     },
 };
 
@@ -55,6 +58,8 @@ pub struct State {
     pub halted: Option<Held>,
     /// The acts that were looked at last.
     pub acts: Vec<Acted>,
+    /// Every stage of the plan, in its order.
+    pub stages: Vec<StageStatus>,
 }
 
 /// One route of the plan with everything that was observed of it.
@@ -106,6 +111,8 @@ pub struct Route<'a> {
     pub point_of_no_return: Option<PointOfNoReturn>,
     /// Where it already was, as the plan says; counts while nothing is known of the plan.
     pub start_at: Option<StartAt>,
+    /// The stage that must be open before it begins.
+    pub stage: Option<&'a str>,
 }
 
 /// What to do: make EdgeWeights say `weights` of the route.
@@ -122,8 +129,14 @@ pub struct Effect {
 impl State {
     /// The same plan with other routes.
     fn with(&self, routes: Vec<RouteStatus>) -> Self {
-        let Self { routes: _, history, halted, acts } = self;
-        Self { routes, history: history.clone(), halted: halted.clone(), acts: acts.clone() }
+        let Self { routes: _, history, halted, acts, stages } = self;
+        Self {
+            routes,
+            history: history.clone(),
+            halted: halted.clone(),
+            acts: acts.clone(),
+            stages: stages.clone(),
+        }
     }
 
     /// Notes the revision that carries the effect.
@@ -143,12 +156,14 @@ impl State {
 pub fn step(
     terms: &Terms<'_>,
     routes: &[Route<'_>],
+    gates: &Facts,
     state: &State,
     acts: &[Act],
     now: Timestamp,
 ) -> (State, Vec<Effect>) {
     let mut before = state.with(routes.iter().map(|route| present(route, state)).collect());
     acts::take(&mut before, terms, routes, acts, now);
+    before.stages = stages::look(terms, routes, &before, gates, now);
     for (route, status) in routes.iter().zip(&mut before.routes) {
         judging::look(terms, route, status, now);
     }
@@ -156,13 +171,13 @@ pub fn step(
     let mut next = before.with(Vec::with_capacity(routes.len()));
     let mut due: Vec<(&Route<'_>, Effect)> = Vec::new();
     for (at, (route, old)) in routes.iter().zip(&before.routes).enumerate() {
-        let fellows = Fellows::of(terms, route, routes, &before.routes);
+        let fellows = Fellows::of(terms, route, routes, &before);
         // Those before it as they are now, those after it as they were: no two begin where there is room for one.
         let now_or_then = next.routes.iter().chain(&before.routes[at..]).zip(routes);
         let others = now_or_then.filter(|(_, other)| !with_it(route, other));
         let moving = others.filter(|(status, other)| on_its_way(other, status)).count();
         let crowded = terms.crowded(1 + fellows.count(), moving);
-        let unmet = unmet(route, &before.routes);
+        let unmet = unmet(terms, route, old, &before);
         let mut pass = Pass {
             terms,
             route,
@@ -172,6 +187,7 @@ pub fn step(
             unmet,
             now,
             history: &mut next.history,
+            drills: stages::is_drill_due(terms, &before.stages, route, old),
         };
         let status = pass.advance(old.clone());
         let weights = wanted(&status).filter(|w| route.entry.as_ref() != Some(w));
@@ -224,11 +240,14 @@ fn on_its_way(route: &Route<'_>, status: &RouteStatus) -> bool {
     moves || unrecorded || returns
 }
 
-/// A route that this one waits for and that is not done.
-pub fn unmet(route: &Route<'_>, states: &[RouteStatus]) -> Option<String> {
-    let done = |name: &&String| states.iter().any(|s| s.name == **name && s.phase == Phase::Done);
-    let unmet = route.depends_on.iter().find(|name| !done(name))?;
-    Some(format!("route {unmet}, which it depends on, to be done"))
+/// What this route waits for before it begins: its stage, or a route that is not done.
+pub fn unmet(terms: &Terms<'_>, route: &Route<'_>, status: &RouteStatus, state: &State) -> Option<String> {
+    let done = |name: &&String| state.routes.iter().any(|s| s.name == **name && s.phase == Phase::Done);
+    let depends = || {
+        let unmet = route.depends_on.iter().find(|name| !done(name))?;
+        Some(format!("route {unmet}, which it depends on, to be done"))
+    };
+    stages::keeps(terms, &state.stages, route, status).or_else(depends)
 }
 
 /// The write that goes first, with everything else that is due in its group.
@@ -261,7 +280,7 @@ pub fn wake(terms: &Terms<'_>, routes: &[Route<'_>], state: &State, now: Timesta
         .as_ref()
         .and_then(|closed| closed.until)
         .map(|until| Duration::try_from(until.duration_since(now)).unwrap_or_default().max(COUNT_AGAIN));
-    routes.iter().filter_map(due).chain(opens).min()
+    routes.iter().filter_map(due).chain(opens).chain(stages::wake(terms.stages, &state.stages)).min()
 }
 
 /// What EdgeWeights should say of a route in this state; nothing before its first attempt, nor while the structure alone

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use stomaton_crds::{
     conditions::Reason,
     edge_state::{Counts, Mix},
-    v1alpha1::{Bad, Budget, Certainty, Judge, RampStep, Rollback, Verdict, Weights},
+    v1alpha1::{Bad, Budget, Certainty, Judge, RampStep, Rollback, Stage, Verdict, Weights},
 };
 
 pub fn at(second: i64) -> Timestamp {
@@ -33,6 +33,7 @@ pub struct Rules {
     pub budget: Budget,
     pub closed: Option<Closed>,
     pub back: Option<Back>,
+    pub stages: Vec<Stage>,
 }
 
 impl Rules {
@@ -45,6 +46,7 @@ impl Rules {
             spec_hash: "0123456789abcdef".into(),
             closed: self.closed.clone(),
             back: self.back.clone(),
+            stages: &self.stages,
         }
     }
 }
@@ -83,6 +85,7 @@ pub fn route(profile: &Profile) -> Route<'_> {
         readings: BTreeMap::new(),
         point_of_no_return: None,
         start_at: None,
+        stage: None,
     }
 }
 
@@ -139,7 +142,7 @@ impl World {
         input.counted = answers(self.counted);
         change(&mut input);
         let (mut next, effects) =
-            step(&self.rules.terms(), &[input], &self.state, &self.acts, at(self.second));
+            step(&self.rules.terms(), &[input], &Facts::default(), &self.state, &self.acts, at(self.second));
         let effect = effects.into_iter().next();
         if let Some(effect) = &effect {
             self.revision += 1;
@@ -201,7 +204,8 @@ fn nothing_begins_while_something_is_missing_and_status_says_what() {
     for (word, take_away) in missing {
         let mut input = route(&p);
         take_away(&mut input);
-        let (state, effects) = step(&rules(1, 1).terms(), &[input], &State::default(), &[], at(0));
+        let (state, effects) =
+            step(&rules(1, 1).terms(), &[input], &Facts::default(), &State::default(), &[], at(0));
         assert_eq!(effects, [], "{word}");
         assert!(state.routes[0].waits_for.contains(word), "{}", state.routes[0].waits_for);
     }
@@ -429,7 +433,7 @@ fn taking_back_goes_before_giving() {
         ("other", world.entry.clone(), Some(1), answers(50));
     let mut falls = route(&p);
     (falls.entry, falls.breach) = (world.entry.clone(), breach(1));
-    let (_, effects) = step(&rules(1, 1).terms(), &[rises, falls], &state, &[], at(100));
+    let (_, effects) = step(&rules(1, 1).terms(), &[rises, falls], &Facts::default(), &state, &[], at(100));
     assert_eq!(effects.iter().map(|effect| effect.route.as_str()).collect::<Vec<_>>(), ["content"]);
 }
 
@@ -495,12 +499,15 @@ fn a_route_begins_when_those_it_depends_on_are_done() {
     let mut second = route(&p);
     (second.name, second.depends_on) = ("other", &on);
     let routes = [route(&p), second];
-    let (state, _) = step(&rules.terms(), &routes, &State::default(), &[], at(0));
+    let (state, _) = step(&rules.terms(), &routes, &Facts::default(), &State::default(), &[], at(0));
     assert_eq!(state.routes[1].phase, Phase::Pending);
     assert!(state.routes[1].waits_for.contains("route content"), "{}", state.routes[1].waits_for);
     let done = RouteStatus { phase: Phase::Done, ..state.routes[0].clone() };
     let before = State { routes: vec![done, state.routes[1].clone()], ..State::default() };
-    assert_eq!(step(&rules.terms(), &routes, &before, &[], at(1)).0.routes[1].phase, Phase::Ramp);
+    assert_eq!(
+        step(&rules.terms(), &routes, &Facts::default(), &before, &[], at(1)).0.routes[1].phase,
+        Phase::Ramp
+    );
 }
 
 #[test]
@@ -510,7 +517,7 @@ fn no_more_routes_are_on_their_way_than_the_budget_has_room_for() {
     let routes = names.map(|name| Route { name, ..route(&p) });
     let mut rules = rules(1, 1);
     rules.budget.moving_routes = Some(2);
-    let (state, _) = step(&rules.terms(), &routes, &State::default(), &[], at(0));
+    let (state, _) = step(&rules.terms(), &routes, &Facts::default(), &State::default(), &[], at(0));
     assert_eq!(
         state.routes.iter().map(|s| s.phase).collect::<Vec<_>>(),
         [Phase::Ramp, Phase::Ramp, Phase::Pending]
@@ -518,7 +525,7 @@ fn no_more_routes_are_on_their_way_than_the_budget_has_room_for() {
     assert!(state.routes[2].waits_for.contains("the budget: 2 routes"), "{}", state.routes[2].waits_for);
     // A group needs room for all of it, or the whole edge.
     let grouped = names.map(|name| Route { name, group: Some("g"), ..route(&p) });
-    let (state, _) = step(&rules.terms(), &grouped, &State::default(), &[], at(0));
+    let (state, _) = step(&rules.terms(), &grouped, &Facts::default(), &State::default(), &[], at(0));
     assert!(state.routes.iter().all(|s| s.phase == Phase::Ramp));
 }
 

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use stomaton_crds::{
     keys::AUDIENCE_PUBLIC,
-    v1alpha1::{Evidence, Phase, RouteStatus, Transition},
+    v1alpha1::{Drill, Evidence, Phase, RouteStatus, Transition},
 };
 
 /// One route's part of a step.
@@ -27,12 +27,14 @@ pub struct Pass<'a, 'r> {
     pub closed: Option<&'a Closed>,
     /// Why the budget has no room for it to begin.
     pub crowded: Option<String>,
-    /// A route that it waits for.
+    /// A stage or a route that it waits for.
     pub unmet: Option<String>,
     /// The time.
     pub now: Timestamp,
     /// What happened, to add to.
     pub history: &'a mut Vec<Transition>,
+    /// Whether it is taken back on purpose once it has what its step asks for.
+    pub drills: bool,
 }
 
 impl Pass<'_, '_> {
@@ -159,9 +161,13 @@ impl Pass<'_, '_> {
     fn onwards(&mut self, status: &mut RouteStatus) {
         let rises = status.phase != Phase::Soak && following(self.route.profile, status).is_some();
         let crosses = crosses(self.route, status);
-        let closed = || self.closed.filter(|_| rises || crosses).map(|closed| closed.what.clone());
+        // A drill begins anew, which needs an open plan as a step does.
+        let closed =
+            || self.closed.filter(|_| rises || crosses || self.drills).map(|closed| closed.what.clone());
         if let Some(what) = self.waits(status).or_else(closed) {
             status.waits_for = what;
+        } else if self.drills {
+            self.drill(status);
         } else if crosses {
             self.set_out(status);
         } else {
@@ -225,7 +231,7 @@ impl Pass<'_, '_> {
             // A new salt, made while nobody is on the service: other users go first in the next attempt.
             status.epoch += 1;
         }
-        self.rolled_back(status);
+        if status.is_drilled() { self.measure(status) } else { self.rolled_back(status) }
     }
 
     fn rolled_back(&mut self, status: &mut RouteStatus) {
@@ -288,6 +294,28 @@ impl Pass<'_, '_> {
             entry.at = MicroTime(at);
         }
         status.waits_for = "every edge pod to acknowledge the rollback".to_owned();
+    }
+
+    /// Takes the route back to see how fast that is.
+    fn drill(&mut self, status: &mut RouteStatus) {
+        if !self.route.safe_ready {
+            status.waits_for =
+                "the monolith to have a ready endpoint: the rollback drill goes there".to_owned();
+            return;
+        }
+        let drills = status.drill.as_ref().map_or(0, |drill| drill.drills).saturating_add(1);
+        self.take_back(status, "rollback drill");
+        let asked = MicroTime(self.now);
+        status.drill = Some(Drill { asked, took_ms: None, attempt: status.attempt, drills });
+    }
+
+    /// Notes how long the drill took; what comes of it is decided with the stage.
+    fn measure(&self, status: &mut RouteStatus) {
+        if let Some(drill) = &mut status.drill {
+            let took = self.now.duration_since(drill.asked.0).as_millis();
+            drill.took_ms = Some(i64::try_from(took).unwrap_or(i64::MAX));
+        }
+        status.waits_for = "what the rollback drill has shown".to_owned();
     }
 
     /// A new phase or weight: nothing is known of it yet.

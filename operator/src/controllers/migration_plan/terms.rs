@@ -6,7 +6,7 @@ use super::windows;
 use jiff::{SignedDuration, Timestamp};
 use stomaton_crds::{
     conditions::Reason,
-    v1alpha1::{Budget, Certainty, DeletionPolicy, Halt, Judge, MigrationPlan, Mode, Rollback},
+    v1alpha1::{Budget, Certainty, DeletionPolicy, Halt, Judge, MigrationPlan, Mode, Rollback, Stage},
 };
 
 /// The rules of a plan, as they are now.
@@ -26,6 +26,8 @@ pub struct Terms<'a> {
     pub closed: Option<Closed>,
     /// Why routes come back; none if they need not.
     pub back: Option<Back>,
+    /// Parts of the migration, in their order.
+    pub stages: &'a [Stage],
 }
 
 /// Why no weight rises.
@@ -60,6 +62,7 @@ impl<'a> Terms<'a> {
             spec_hash: spec.hash(),
             closed: closed(plan, now),
             back: back(plan),
+            stages: &spec.stages,
         }
     }
 
