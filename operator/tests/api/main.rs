@@ -5,6 +5,7 @@
 
 mod crash;
 mod edge_pods;
+mod gates;
 mod gateway;
 mod guards;
 mod migration_plan;

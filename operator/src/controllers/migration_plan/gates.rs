@@ -122,6 +122,10 @@ impl Asking<'_> {
     /// What an object's condition says; an error is what is said when it was not read.
     async fn object(&self, gate: &ObjectGate) -> Result<Says, Says> {
         let ObjectGate { api_version, kind, name, .. } = gate;
+        if let Some(wrong) = api_version.split('/').chain([name.as_str()]).find(|part| !object::is_name(part))
+        {
+            return Err(Says::Unknown(format!("{wrong:?} cannot be a name")));
+        }
         let known = format!("{api_version}/{kind}");
         let resource = self.caches.gates.0.kinds.get(known, self.resource(gate)).await?;
         let api = self.ctx.dynamic(&self.namespace, &resource);
@@ -200,7 +204,7 @@ impl Asking<'_> {
         if let Some(job) = found {
             return Ok(Arc::new(job));
         }
-        let Some(cron) = self.template(&gate.cron_job).await.map_err(unknown)? else {
+        let Some(cron) = self.template(&gate.cron_job).await? else {
             return Err(Says::NotYet(format!(
                 "CronJob {} does not exist: create it with `suspend: true`, so that only the gate runs it",
                 gate.cron_job
@@ -222,11 +226,15 @@ impl Asking<'_> {
         }
     }
 
-    /// The CronJob whose template a gate's Job is made from.
-    async fn template(&self, name: &str) -> Result<Option<CronJob>, api::Error> {
+    /// The CronJob whose template a gate's Job is made from; an error is what is said when it was not read.
+    async fn template(&self, name: &str) -> Result<Option<CronJob>, Says> {
+        if !object::is_name(name) {
+            return Err(Says::Unknown(format!("{name:?} cannot be a name")));
+        }
         let crons: Api<CronJob> = self.ctx.namespaced(&self.namespace);
         let read = api::read(|| format!("read CronJob {name}"), crons.get_opt(name));
-        self.caches.gates.0.templates.get(format!("{}/{name}", self.namespace), read).await
+        let answer = self.caches.gates.0.templates.get(format!("{}/{name}", self.namespace), read).await;
+        answer.map_err(unknown)
     }
 
     /// The end of what the pod of a failed Job printed, as it follows the words about the Job.

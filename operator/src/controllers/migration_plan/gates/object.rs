@@ -29,6 +29,13 @@ pub fn says(gate: &ObjectGate, object: Option<&DynamicObject>) -> Says {
     }
 }
 
+/// Whether this can be a part of a path at the API server and nothing else: a name out of a plan must not lead out of the
+/// plan's namespace.
+pub fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
+    name.chars().all(plain) && !["", ".", ".."].contains(&name)
+}
+
 /// What to do when the operator may not read the object.
 pub fn no_right(resource: &ApiResource, namespace: &str) -> String {
     let ApiResource { plural, group, .. } = resource;
@@ -89,6 +96,16 @@ mod tests {
         let mut of_the_whole = ready("True", None);
         of_the_whole["observedGeneration"] = json!(2);
         assert!(words(of_the_whole).contains("older spec"));
+    }
+
+    #[test]
+    fn a_name_is_one_part_of_a_path() {
+        for name in ["shop", "shop.example.com", "system:shop", "v1", "A_b"] {
+            assert!(is_name(name), "{name}");
+        }
+        for other in ["", ".", "..", "../x", "a/b", "a?watch=true", "a%2fb", "a b", "a#b", "\u{e9}"] {
+            assert!(!is_name(other), "{other}");
+        }
     }
 
     #[test]
