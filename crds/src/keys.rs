@@ -16,7 +16,7 @@ pub const SERVICE: &str = "fleet.stomaton.com/service";
 pub const GATEWAY: &str = "fleet.stomaton.com/gateway";
 /// Label on Jobs of gates: the MigrationPlan they belong to.
 pub const PLAN: &str = "fleet.stomaton.com/plan";
-/// Annotation on Jobs of gates: hash of the gate and of the template that the Job was made from.
+/// Annotation on Jobs of gates: hash of the template that the Job was made from.
 pub const ASKED: &str = "fleet.stomaton.com/asked";
 
 /// Annotation on children: hash of what the operator wanted when it last wrote the child, so that a field which is

@@ -154,8 +154,7 @@ impl Reconcile for MigrationPlan {
             return Ok(None);
         }
         let again = ahead.map(|ahead| LATE.saturating_sub(ahead).max(machine::COUNT_AGAIN));
-        let asked = gates::again(&plan);
-        Ok(if moved { Some(SOON) } else { wake.into_iter().chain(gone).chain(again).chain(asked).min() })
+        Ok(if moved { Some(SOON) } else { wake.into_iter().chain(gone).chain(again).min() })
     }
 }
 

@@ -1,5 +1,5 @@
-//! Gates of stages on a real API server: services, Jobs, objects and approvals keep a route from beginning until they have
-//! passed. The Job controller is the real one; the tests end its pods, as a kubelet would.
+//! Gates of stages on a real API server: services, Jobs, objects and approvals keep a route from beginning until they
+//! have passed. The Job controller is the real one; the tests end its pods, as a kubelet would.
 
 use crate::{
     stomaton_service::{let_pods_run, patch_status},

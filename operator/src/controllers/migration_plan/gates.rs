@@ -1,8 +1,8 @@
-//! Asks the cluster what gates of stages want to know. Takes the plan and the caches; gives [`Facts`]. I/O: reads CronJobs,
-//! Jobs, logs and named objects, and creates the Jobs of gates. With nothing asked it makes no call.
+//! Asks the cluster what gates of stages want to know. Takes the plan and the caches; gives [`Facts`]. I/O: reads
+//! CronJobs, Jobs, logs and named objects, and creates the Jobs of gates. With nothing asked it makes no call.
 //!
-//! What a call cannot tell is said in words and never fails the pass: a gate that nobody can answer holds its stage, and
-//! nothing else.
+//! What a call cannot tell is said in words and never fails the pass: a gate that nobody can answer holds its stage,
+//! and nothing else.
 
 mod job;
 mod object;
@@ -34,8 +34,6 @@ use stomaton_crds::{
     v1alpha1::{GateState, GateStatus, JobGate, MigrationPlan, ObjectGate},
 };
 
-/// How soon to ask again what nobody watches: named objects, and CronJobs that are missing or have to be mended.
-const AGAIN: Duration = Duration::from_secs(5);
 /// For how long the answer to a read is good: passes may come many times a second.
 const GOOD_FOR: Duration = Duration::from_secs(1);
 /// For how long a kind is known: which names it has hardly ever changes.
@@ -70,26 +68,17 @@ pub async fn facts(ctx: &Context, plan: &MigrationPlan, caches: &Caches) -> Fact
     if plan.metadata.deletion_timestamp.is_some() {
         return Facts::new();
     }
+    let stages = plan.status.as_ref().map(|status| status.stages.as_slice()).unwrap_or_default();
     let asking = Asking { ctx, plan, caches, namespace: plan.namespace().unwrap_or_default() };
-    let answers: Vec<_> = asked(plan).into_iter().map(|asked| asking.answer(asked)).collect();
+    let answers: Vec<_> =
+        stages::asked(&plan.spec, stages).into_iter().map(|asked| asking.answer(asked)).collect();
     join_all(answers).await.into_iter().flatten().collect()
-}
-
-/// When to come back for what nobody watches; none while nothing such is asked.
-pub fn again(plan: &MigrationPlan) -> Option<Duration> {
-    let unwatched = |asked: &Asked<'_>| asked.gate.job.is_some() || asked.gate.object.is_some();
-    asked(plan).iter().any(unwatched).then_some(AGAIN)
 }
 
 /// The plan whose gate a Job is for.
 pub fn plan_of(job: Job) -> Option<ObjectRef<Guarded<MigrationPlan>>> {
     let owner = job.owner_references().iter().find(|owner| job::is_plan(owner))?;
     Some(ObjectRef::new(&owner.name).within(&job.namespace()?))
-}
-
-fn asked(plan: &MigrationPlan) -> Vec<Asked<'_>> {
-    let stages = plan.status.as_ref().map(|status| status.stages.as_slice()).unwrap_or_default();
-    stages::asked(&plan.spec, stages)
 }
 
 /// One plan that asks.
@@ -161,13 +150,13 @@ impl Asking<'_> {
     /// How the Job of this attempt fares, which is made if it is not there.
     async fn job(&self, asked: &Asked<'_>, gate: &JobGate) -> Fact {
         if let Some(failed) = self.failed(asked) {
-            // Its words stand. Only the template is looked at: a mended one is another attempt.
+            // Its words stand, and its Job is not made again. A template that was mended is another attempt.
             let template = self.template(&gate.cron_job).await.ok().flatten();
-            let of = template.map_or_else(|| failed.of.clone(), |cron| job::hash(asked.gate, &cron));
+            let of = template.as_ref().map(job::hash).unwrap_or_default();
             return Fact { of, says: Says::Failed(failed.message.clone()) };
         }
         let name = job::name(self.plan, &asked.place, asked.attempt);
-        let job = match self.found_or_made(asked, gate, &name).await {
+        let job = match self.found_or_made(gate, &name).await {
             Ok(job) => job,
             Err(says) => return Fact { of: String::new(), says },
         };
@@ -194,7 +183,7 @@ impl Asking<'_> {
 
     /// The Job from the cache, from the API server, or made now. The name is that of the attempt, so that whoever asks
     /// again, after a restart too, finds the same Job.
-    async fn found_or_made(&self, asked: &Asked<'_>, gate: &JobGate, name: &str) -> Result<Arc<Job>, Says> {
+    async fn found_or_made(&self, gate: &JobGate, name: &str) -> Result<Arc<Job>, Says> {
         if let Some(job) = self.caches.jobs.get(&ObjectRef::new(name).within(&self.namespace)) {
             return Ok(job);
         }
@@ -214,7 +203,7 @@ impl Asking<'_> {
             return Err(Says::Unknown("the plan has no UID".to_owned()));
         };
         let family = Family::new(self.namespace.clone(), owner, keys::PLAN, "gate");
-        let wanted = job::build(&family, name, &cron, gate, &job::hash(asked.gate, &cron));
+        let wanted = job::build(&family, name, &cron, gate, &job::hash(&cron));
         let params =
             PostParams { field_manager: Some(field_managers::PLAN.to_owned()), ..PostParams::default() };
         let create = jobs.create(&params, &wanted);

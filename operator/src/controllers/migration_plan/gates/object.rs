@@ -1,4 +1,5 @@
-//! Whether a named object has the condition that a gate waits for. Takes the gate and the object; gives what it says. Pure.
+//! Whether a named object has the condition that a gate waits for. Takes the gate and the object; gives what it says.
+//! Pure.
 
 use super::Says;
 use kube::api::{ApiResource, DynamicObject};
@@ -29,8 +30,8 @@ pub fn says(gate: &ObjectGate, object: Option<&DynamicObject>) -> Says {
     }
 }
 
-/// Whether this can be a part of a path at the API server and nothing else: a name out of a plan must not lead out of the
-/// plan's namespace.
+/// Whether this can be a part of a path at the API server and nothing else: a name out of a plan must not lead out of
+/// the plan's namespace.
 pub fn is_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
     name.chars().all(plain) && !["", ".", ".."].contains(&name)
