@@ -266,3 +266,6 @@ fn is_unserved(error: &api::Error) -> bool {
         |source: &kube::Error| matches!(source, kube::Error::Discovery(DiscoveryError::MissingKind(_)));
     error.is_not_found() || matches!(error, api::Error::Refused { source, .. } if missing(source))
 }
+
+#[cfg(test)]
+mod tests;
