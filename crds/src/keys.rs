@@ -14,6 +14,10 @@ pub const MANAGER: &str = "stomaton";
 pub const SERVICE: &str = "fleet.stomaton.com/service";
 /// Label on children: the Gateway they belong to. Edge pods are found by it.
 pub const GATEWAY: &str = "fleet.stomaton.com/gateway";
+/// Label on Jobs of gates: the MigrationPlan they belong to.
+pub const PLAN: &str = "fleet.stomaton.com/plan";
+/// Annotation on Jobs of gates: hash of the template that the Job was made from.
+pub const ASKED: &str = "fleet.stomaton.com/asked";
 
 /// Annotation on children: hash of what the operator wanted when it last wrote the child, so that a field which is
 /// no longer wanted is noticed.
@@ -48,7 +52,7 @@ pub mod field_managers {
     pub const FINALIZER: &str = "stomaton-finalizer";
     /// Children of a Gateway, EdgeConfig included.
     pub const GATEWAY: &str = "stomaton-gateway";
-    /// EdgeWeights.
+    /// EdgeWeights, and Jobs of gates.
     pub const PLAN: &str = "stomaton-plan";
     /// Status of all three kinds: apart from the children's managers, so that neither drops the other's fields.
     pub const STATUS: &str = "stomaton-status";

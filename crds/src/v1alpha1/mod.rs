@@ -19,7 +19,13 @@ pub use gateway::{
     OnOutage, PodStatus, Rate, RateLimits, ReferrerPolicy, Route, RouteAuth, RouteLimit, RouteMatch,
     SecurityHeaders, ServiceType, Timeouts, Tls, TlsVersion, TotalShare, TrustedProxies,
 };
-pub use migration_plan::{ Acted, AdvanceWindow, ApprovalGate, Bad, Budget, Certainty, Class, Day, DeletionPolicy, Drill, DrillGate, Evidence, Fallback, Freeze, Gate, GateState, GateStatus, GatewayRef, Guard, Halt, Held, JobGate, Judge, JudgeStatus, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus, Mode, ObjectGate, Phase, PlanRoute, PlanSummary, PointOfNoReturn, Profile, PrometheusCounts, RampStep, RestartAt, Rollback, RouteStatus, ServicesGate, Stage, StagePhase, StageStatus, StartAt, Transition, Verdict, Weights, Windows };
+pub use migration_plan::{
+    Acted, AdvanceWindow, ApprovalGate, Bad, Budget, Certainty, Class, Day, DeletionPolicy, Drill, DrillGate,
+    Evidence, Fallback, Freeze, Gate, GateState, GateStatus, GatewayRef, Guard, Halt, Held, JobGate, Judge,
+    JudgeStatus, MigrationPlan, MigrationPlanSpec, MigrationPlanStatus, Mode, ObjectGate, Phase, PlanRoute,
+    PlanSummary, PointOfNoReturn, Profile, PrometheusCounts, RampStep, RestartAt, Rollback, RouteStatus,
+    ServicesGate, Stage, StagePhase, StageStatus, StartAt, Transition, Verdict, Weights, Windows,
+};
 pub use plan_action::{Action, Approves, Outcome, PlanAction, PlanActionSpec, PlanActionStatus};
 pub use stomaton_service::{
     Access, Binding, BindingKey, ConfigFile, DataVolume, Dependency, Disruption, EnvFrom, EnvValue, External,

@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 const OURS: &str = "stomatonservices,gateways,migrationplans,planactions,edgeconfigs,edgeweights";
 // No Secrets.
 const THEIRS: &str = "deployments,replicasets,controllerrevisions,horizontalpodautoscalers,poddisruptionbudgets,\
-                      services,endpointslices,pods";
+                      services,endpointslices,pods,jobs,cronjobs";
 
 /// Writes objects, events and logs to `target/e2e/NAMESPACE/` and prints a digest. What can't be had is left out:
 /// a dump must not hide why it was made.

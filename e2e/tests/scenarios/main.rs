@@ -23,6 +23,7 @@ mod restored;
 mod rollback;
 mod scale;
 mod services;
+mod stages;
 mod structure;
 mod tls;
 mod tokens;

@@ -12,6 +12,7 @@ mod diagram_tests;
 mod end;
 pub mod evict;
 mod frozen;
+mod gates;
 pub mod gather;
 mod group;
 mod judging;
@@ -56,7 +57,7 @@ use stomaton_crds::{
     keys,
     v1alpha1::{
         EdgeConfig, EdgeWeights, Evidence, Gateway, JudgeStatus, MigrationPlan, MigrationPlanStatus, Phase,
-        PlanAction, RouteStatus, Transition,
+        PlanAction, RouteStatus, StomatonService, Transition,
     },
 };
 use tokio::{sync::mpsc, task::JoinSet};
@@ -119,6 +120,8 @@ impl Reconcile for MigrationPlan {
         }
         // Before the first weight: whoever deletes the plan must not leave traffic where nobody watches it.
         finalizer::put(ctx, &plan, keys::TRAFFIC_FINALIZER).await.map_err(Error::Finalizer)?;
+        // Before all that has to be new: these are calls, which take time.
+        let facts = gates::facts(ctx, &plan, &shared.caches).await;
         let observed = gather::gather(&plan, &shared.caches, &ctx.edges);
         let mut routes = observed.routes(&plan);
         let acts = gather::acts(&plan, &shared.caches);
@@ -126,7 +129,7 @@ impl Reconcile for MigrationPlan {
         let now = Timestamp::now();
         monitored::read(&plan, observed.gateway(), &ctx.prometheus, &mut routes, now);
         let terms = Terms::of(&plan, now);
-        let (mut next, effects) = machine::step(&terms, &routes, &stages::Facts::default(), &old, &acts, now);
+        let (mut next, effects) = machine::step(&terms, &routes, &facts, &old, &acts, now);
         guard(ctx, &plan, &routes, &next, now);
         if !effects.is_empty() {
             effects.iter().for_each(|effect| shared.tell(&plan, effect));
@@ -173,7 +176,11 @@ pub async fn run(ctx: Arc<Context>, alarms: mpsc::UnboundedReceiver<Alarm>, stop
     let (weights, weights_events) = watch::others::<EdgeWeights>(&ctx, CONTROLLER, any());
     let (slices, slice_events) = watch::others(&ctx, CONTROLLER, any());
     let (actions, action_events) = watch::others::<PlanAction>(&ctx, CONTROLLER, any());
-    let caches = Caches { plans: plans.clone(), gateways, configs, weights, slices, actions };
+    let (services, service_events) = watch::others::<StomatonService>(&ctx, CONTROLLER, any());
+    let (jobs, job_events) = watch::others(&ctx, CONTROLLER, any().labels(keys::PLAN));
+    let gates = gates::Memory::default();
+    let caches =
+        Caches { plans: plans.clone(), gateways, configs, weights, slices, actions, services, jobs, gates };
     let killer = Killer::new(ctx.edges.clone());
     let rollback = Rollback {
         client: ctx.urgent.clone(),
@@ -191,6 +198,7 @@ pub async fn run(ctx: Arc<Context>, alarms: mpsc::UnboundedReceiver<Alarm>, stop
     };
     let (by_gateway, by_config, by_weights, by_slice, by_edge) =
         (of(&caches), of(&caches), of(&caches), of(&caches), of(&caches));
+    let by_service = of(&caches);
     let (told, tell) = mpsc::unbounded_channel();
     let taken_back =
         futures::stream::unfold(tell, async |mut tell| tell.recv().await.map(|plan| (plan, tell)));
@@ -202,6 +210,8 @@ pub async fn run(ctx: Arc<Context>, alarms: mpsc::UnboundedReceiver<Alarm>, stop
         .watches_stream(weights_events, move |w: EdgeWeights| by_weights(w.namespace(), Some(w.name_any())))
         .watches_stream(slice_events, move |s| by_slice(s.namespace(), None))
         .watches_stream(action_events, plan_of)
+        .watches_stream(service_events, move |s: StomatonService| by_service(s.namespace(), None))
+        .watches_stream(job_events, gates::plan_of)
         .reconcile_on(edges)
         .reconcile_on(taken_back);
     // A task of its own, so that no pass is in front of it; it ends with this one.

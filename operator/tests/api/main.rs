@@ -6,6 +6,7 @@
 mod crash;
 mod edge_pods;
 mod frozen;
+mod gates;
 mod gateway;
 mod guards;
 mod migration_plan;

@@ -2,7 +2,7 @@
 //! less, by taking each away in turn. A new right needs a line in [`exercise`] that uses it, or in the script.
 
 use crate::{
-    script,
+    gates, script,
     shape::gone,
     wire::Wire,
     world::{
@@ -182,6 +182,7 @@ async fn exercise(world: &mut World) {
     script::migrate(world).await;
     services_come_and_go(world).await;
     a_service_is_given_and_taken(world).await;
+    gates::a_job_fails(world).await;
 
     disturb::<Deployment>(world, "edge-edge").await;
     disturb::<Service>(world, "edge-edge").await;

@@ -142,6 +142,9 @@ fn a_place_is_one_that_the_ramp_has_and_a_group_has_one() {
     assert!(said[1].as_ref().unwrap().contains("is step 2, but profile p ends with step 1"), "{said:?}");
     assert!(said[2].as_ref().unwrap().contains("routes c and d"), "{said:?}");
     assert!(said[3].is_some());
+}
+
+#[test]
 fn stages_and_drills_are_an_order_too() {
     let staged = |name: &str, stage: &str, on: &[&str]| {
         let mut route = route(name, None);

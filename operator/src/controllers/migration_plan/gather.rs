@@ -1,7 +1,7 @@
 //! Collects what is known about a plan's routes from caches and edge pods (no API calls of its own). Takes the plan;
 //! gives [`Observed`], which owns everything the pure steps need.
 
-use super::{acts::Act, evict, machine::Route};
+use super::{acts::Act, evict, gates, machine::Route};
 use crate::{
     edges::{
         EdgeView, Edges, Key,
@@ -9,7 +9,10 @@ use crate::{
     },
     watch::Guarded,
 };
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    discovery::v1::{Endpoint, EndpointSlice},
+};
 use kube::{
     Resource, ResourceExt,
     runtime::reflector::{ObjectRef, Store},
@@ -23,7 +26,7 @@ use stomaton_crds::{
     keys::AUDIENCE_PUBLIC,
     v1alpha1::{
         BackendRef, EdgeConfig, EdgeRoute, EdgeWeights, Gateway, MigrationPlan, PlanAction, PlanRoute,
-        Profile, RouteStatus, RouteWeights,
+        Profile, RouteStatus, RouteWeights, StomatonService,
     },
 };
 
@@ -45,6 +48,12 @@ pub struct Caches {
     pub slices: Store<EndpointSlice>,
     /// What people want.
     pub actions: Store<PlanAction>,
+    /// Services, for gates that wait for them.
+    pub services: Store<StomatonService>,
+    /// Jobs of gates.
+    pub jobs: Store<Job>,
+    /// What gates read a moment ago.
+    pub gates: gates::Memory,
 }
 
 impl Caches {
