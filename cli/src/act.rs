@@ -176,7 +176,7 @@ mod tests {
         let status = &mut plan.status.as_mut().unwrap().routes[1];
         (status.phase, status.fell_from) = (Phase::RolledBack, [("public".to_owned(), 1000)].into());
         let approved = approves(&plan, "media").unwrap();
-        assert_eq!((approved.attempt, approved.step), (2, 2));
+        assert_eq!((approved.attempt, approved.step), (Some(2), Some(2)));
     }
 
     #[test]

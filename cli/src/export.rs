@@ -231,7 +231,7 @@ mod tests {
     fn a_route_without_a_way_back_belongs_to_its_service() {
         let mut plan = testing::plan();
         plan.status.as_mut().unwrap().routes[0].crossing = true;
-        let text = export(&serde_json::to_value(plan).unwrap(), &gateway()).unwrap();
+        let text = export(&serde_json::to_value(plan).unwrap(), &gateway(), true).unwrap();
         assert_eq!(read(&text)[0]["spec"]["routes"][0]["backend"], json!({"name": "content"}));
     }
 

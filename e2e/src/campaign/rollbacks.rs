@@ -229,7 +229,7 @@ fn join(
 }
 
 /// For each edge pod, when it first did so after the decision.
-fn first_of_each<'a>(marks: &'a [Mark], what: What, decided_micros: u64) -> BTreeMap<&'a str, u64> {
+fn first_of_each(marks: &[Mark], what: What, decided_micros: u64) -> BTreeMap<&str, u64> {
     let mut first = BTreeMap::new();
     for mark in marks.iter().filter(|mark| mark.what == what && mark.at_micros >= decided_micros) {
         let at = first.entry(mark.pod.as_str()).or_insert(mark.at_micros);

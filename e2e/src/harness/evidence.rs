@@ -44,7 +44,7 @@ impl Rollback {
     }
 }
 
-impl Evidence<'_> {
+impl<'a> Evidence<'a> {
     /// Requests that users would miss: without a full answer, or answered by an error that no backend gave. HTTP/2
     /// streams that a GOAWAY names as unprocessed are counted apart, by [`Evidence::unprocessed`].
     pub fn lost(&self) -> Vec<&Record> {
@@ -74,7 +74,7 @@ impl Evidence<'_> {
     }
 
     /// Answers by the side that the acknowledged weight had not chosen.
-    pub fn stale(&self) -> Staleness<'_> {
+    pub fn stale(&self) -> Staleness<'a> {
         stale(&self.changes(), self.records)
     }
 

@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use std::time::Duration;
-use stomaton_crds::v1alpha1::{Action, MigrationPlan, Outcome, Phase, RouteStatus, Transition};
+use stomaton_crds::v1alpha1::{Action, MigrationPlan, Outcome, Phase, RouteStatus};
 
 const PLAN: &str = "people";
 const LIMIT: Duration = Duration::from_secs(90);

@@ -145,7 +145,7 @@ async fn an_answer_counts_for_half_a_minute_and_a_question_as_long() {
     let (begun, question) = (Instant::now(), question());
     let at = |seconds| begun + Duration::from_secs(seconds);
     assert_eq!(prometheus.reading_at(&question, at(0)), Err(Trouble::NotYet));
-    assert_eq!(prometheus.wanted(at(1)), [question.clone()]);
+    assert_eq!(prometheus.wanted(at(1)), std::slice::from_ref(&question));
     prometheus.answered(&question, Ok(COUNTED), at(2));
     assert_eq!(prometheus.reading_at(&question, at(32)), Ok(COUNTED));
     assert_eq!(prometheus.reading_at(&question, at(33)), Err(Trouble::Old));

@@ -5,6 +5,7 @@ use super::acts::{Act, next_number};
 use super::machine::tests::{answered, at, breach, judged, profile, route};
 use super::machine::{Route, State, step};
 use super::ramp::elapsed;
+use super::stages::Facts;
 use super::terms::{Back, Closed};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -193,7 +194,8 @@ impl World {
             routes.push(Route { name, id: None, ..route(&plan.profile) });
             before.routes.push(RouteStatus { name: name.into(), phase, ..RouteStatus::default() });
         }
-        let (mut next, effects) = step(&rules.terms(), &routes, &before, acts, at(self.second));
+        let (mut next, effects) =
+            step(&rules.terms(), &routes, &Facts::default(), &before, acts, at(self.second));
         next.routes.truncate(GROUP.len());
         if !effects.is_empty() {
             let mut unrecorded = std::mem::take(&mut self.state);
@@ -256,8 +258,8 @@ impl World {
 
     fn act(&self, action: Action, status: &RouteStatus, plan: &Plan) -> Act {
         let approves = || Approves {
-            attempt: if status.phase.has_weight() { status.attempt } else { status.attempt + 1 },
-            step: next_number(&self.observed(plan, 0), status),
+            attempt: Some(if status.phase.has_weight() { status.attempt } else { status.attempt + 1 }),
+            step: Some(next_number(&self.observed(plan, 0), status)),
             spec_hash: judged().terms().spec_hash,
         };
         let spec = PlanActionSpec {
@@ -267,6 +269,7 @@ impl World {
             user: "ann".into(),
             reason: None,
             approves: (action == Action::Approve).then(approves),
+            stage: None,
         };
         Act { name: "act".into(), uid: "act".into(), spec, at: at(self.second) }
     }

@@ -3,6 +3,7 @@
 use super::super::acts::Act;
 use super::super::machine::tests::{Rules, at, profile, route, rules};
 use super::super::machine::{Effect, State, step};
+use super::super::stages::Facts;
 use super::super::terms::{Back, Closed};
 use super::*;
 use crate::edges::tally::Breach;
@@ -59,7 +60,7 @@ impl World {
         input.counted.service.requests = 100;
         change(&mut input);
         let (mut next, effects) =
-            step(&self.rules.terms(), &[input], &self.state, &self.acts, at(self.second));
+            step(&self.rules.terms(), &[input], &Facts::default(), &self.state, &self.acts, at(self.second));
         for effect in &effects {
             self.revision += 1;
             self.entry = Some(effect.weights.clone());
@@ -89,6 +90,7 @@ impl World {
             user: "alice".into(),
             reason: None,
             approves: None,
+            stage: None,
         };
         let (name, uid) = (format!("act-{number}"), format!("uid-{number}"));
         self.acts.push(Act { name, uid, spec, at: at(self.second) });

@@ -7,6 +7,7 @@ use super::super::{
         tests::{Rules, at, profile, route, rules},
         wanted,
     },
+    stages::Facts,
 };
 use super::*;
 use serde_json::json;
@@ -73,7 +74,7 @@ fn moved(reading: Reading) -> (Option<(i32, bool)>, String) {
     let (rules, profile, status) = (judged(), profile(&[50, 1000], 10), under_way());
     let route = seen(&profile, &status, Some(reading));
     let before = State { routes: vec![status], ..State::default() };
-    let (next, effects) = step(&rules.terms(), &[route], &before, &[], at(20));
+    let (next, effects) = step(&rules.terms(), &[route], &Facts::default(), &before, &[], at(20));
     let weights = effects.first().map(|effect| &effect.weights);
     let weight = weights.map(|w| (w.permille.get(AUDIENCE_PUBLIC).copied().unwrap_or(0), w.latched));
     let why = next.history.last().map_or_else(|| next.routes[0].waits_for.clone(), |t| t.message.clone());

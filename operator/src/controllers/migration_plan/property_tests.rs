@@ -4,6 +4,7 @@
 use super::acts::Act;
 use super::machine::tests::{Rules, answered, at, breach, judged, profile, route, rules};
 use super::machine::{Effect, Route, State, step, wanted};
+use super::stages::Facts;
 use super::terms::{Back, Closed};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -170,8 +171,8 @@ impl World {
         }
         let routes: Vec<Route<'_>> = (0..NAMES.len()).map(|number| self.observed(number, gone)).collect();
         let terms = self.rules.terms();
-        let (mut next, effects) = step(&terms, &routes, &self.state, &self.acts, now);
-        let again = step(&terms, &routes, &self.state, &self.acts, now);
+        let (mut next, effects) = step(&terms, &routes, &Facts::default(), &self.state, &self.acts, now);
+        let again = step(&terms, &routes, &Facts::default(), &self.state, &self.acts, now);
         prop_assert!(again == (next.clone(), effects.clone()), "the same gives something else");
         self.harm_is_answered(&routes, &next, &effects)?;
         self.beginnings_have_room(&next, &effects)?;
@@ -316,6 +317,7 @@ impl World {
             user: "ann".into(),
             reason: None,
             approves: None,
+            stage: None,
         };
         let name = format!("act-{:03}", self.acts.len());
         self.acts.push(Act { uid: name.clone(), name, spec, at: at(self.second) });
@@ -372,7 +374,7 @@ fn a_beginning_whose_record_was_lost_has_its_place_in_the_budget() {
     let routes = [Route { name: "a", ..route(&p) }, lost];
     let mut rules = rules(1, 1);
     rules.budget.moving_routes = Some(1);
-    let (state, effects) = step(&rules.terms(), &routes, &State::default(), &[], at(0));
+    let (state, effects) = step(&rules.terms(), &routes, &Facts::default(), &State::default(), &[], at(0));
     assert_eq!(state.routes.iter().map(|s| s.phase).collect::<Vec<_>>(), [Phase::Pending, Phase::Ramp]);
     assert_eq!(effects, []);
 }

@@ -4,6 +4,7 @@ use super::super::acts::Act;
 use super::super::conditions;
 use super::super::machine::tests::{Rules, at, profile, route, rules};
 use super::super::machine::{Effect, Route, State, step};
+use super::super::stages::Facts;
 use super::super::terms::Back;
 use super::*;
 use crate::edges::tally::Breach;
@@ -77,7 +78,7 @@ impl World {
         };
         let routes: Vec<_> = self.names.iter().map(of).collect();
         let (mut next, effects) =
-            step(&self.rules.terms(), &routes, &self.state, &self.acts, at(self.second));
+            step(&self.rules.terms(), &routes, &Facts::default(), &self.state, &self.acts, at(self.second));
         if !effects.is_empty() {
             self.revision += 1;
             for effect in &effects {
@@ -199,7 +200,7 @@ fn what_beginning_takes_was_fulfilled_in_the_cluster_that_was_lost() {
     }
     let profile = profile(&[50, 1000], 10);
     let ordered = Route { depends_on: &on, start_at: done(), ..route(&profile) };
-    let (state, _) = step(&rules(1, 1).terms(), &[ordered], &State::default(), &[], at(0));
+    let (state, _) = step(&rules(1, 1).terms(), &[ordered], &Facts::default(), &State::default(), &[], at(0));
     assert_eq!(state.routes[0].phase, Phase::Done);
 }
 
@@ -257,7 +258,7 @@ fn a_place_that_cannot_be_right_is_stalled_and_says_why() {
         let (terms, problem) = (rules.terms(), plan.spec.misplaced(spec));
         let route = Route { safe_ready, problem, start_at: spec.start_at, ..route(&plan.spec.profiles[0]) };
         let routes = [route];
-        let (state, effects) = step(&terms, &routes, &State::default(), &[], at(0));
+        let (state, effects) = step(&terms, &routes, &Facts::default(), &State::default(), &[], at(0));
         assert_eq!(effects, []);
         let status = conditions::status(&plan, &terms, &routes, None, state, at(0));
         let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled").unwrap();
@@ -432,7 +433,12 @@ fn a_lower_restart_needs_the_approvals_up_to_its_step_again() {
             route: Some("content".into()),
             user: "alice".into(),
             reason: None,
-            approves: Some(Approves { attempt: 2, step, spec_hash: "0123456789abcdef".into() }),
+            approves: Some(Approves {
+                attempt: Some(2),
+                step: Some(step),
+                spec_hash: "0123456789abcdef".into(),
+            }),
+            stage: None,
         },
         at: at(world.second),
     };
