@@ -38,7 +38,12 @@ test-edge-oldest: tools ## The edge against the oldest NGINX that it supports, w
 test-e2e: ## Real pods, real NGINX, real traffic, on a node (root, or a cluster of yours in STOMATON_CONTEXT)
 	$(E2E) cluster up
 	$(E2E) cluster load-image --all
-	$(TEST) --test scenarios -- --ignored
+	$(TEST) --test scenarios -- --ignored --skip matrix::
+
+test-matrix: ## The rest of what may happen to a plan: every fault, every phase, a real Prometheus (as test-e2e; 20 minutes)
+	$(E2E) cluster up
+	$(E2E) cluster load-image --all
+	$(TEST) --test scenarios -- --ignored matrix::
 
 test-cluster: ## That the local cluster starts, survives kills and leaves nothing behind
 	$(TEST) --test cluster_local -- --ignored --test-threads=1
@@ -75,4 +80,4 @@ cluster-up: ## Start the local cluster
 cluster-down: ## Stop the local cluster and leave nothing of it
 	$(E2E) cluster down
 
-.PHONY: help demo test lint lint-nginx fuzz test-unit test-api test-edge-oldest test-e2e test-cluster test-model test-crash bench-edge bench-operator bench-plan crds diagram tools cluster-up cluster-down
+.PHONY: help demo test lint lint-nginx fuzz test-unit test-api test-edge-oldest test-e2e test-matrix test-cluster test-model test-crash bench-edge bench-operator bench-plan crds diagram tools cluster-up cluster-down

@@ -21,7 +21,8 @@ pub fn problems(plan: &MigrationPlanSpec, gateways: &[(String, Gateway)]) -> Vec
     // One is enough: the others say the same of the same group.
     found.extend(plan.routes.iter().find_map(|route| plan.discord(route)));
     found.extend(plan.routes.iter().find_map(|route| plan.misplaced(route)));
-    found.extend(plan.stages.iter().flat_map(|stage| gates(plan, stage)));
+    found.extend(plan.undrillable());
+    found.extend(plan.stages.iter().flat_map(gates));
     found.extend(plan.profiles.iter().flat_map(ramp));
     found.extend(plan.judges.iter().filter_map(judge));
     found.extend(windows(&plan.windows));
@@ -63,7 +64,7 @@ fn routes(plan: &MigrationPlanSpec) -> Vec<String> {
     found
 }
 
-fn gates(plan: &MigrationPlanSpec, stage: &Stage) -> Vec<String> {
+fn gates(stage: &Stage) -> Vec<String> {
     let name = &stage.name;
     let mut found = Vec::new();
     for gate in stage.gates.iter().chain(&stage.exit) {
@@ -80,15 +81,6 @@ fn gates(plan: &MigrationPlanSpec, stage: &Stage) -> Vec<String> {
     }
     if stage.gates.iter().filter(|gate| gate.drill.is_some()).count() > 1 {
         found.push(format!("stage {name} has several drills: leave one"));
-    }
-    let drilled = stage.drill().map(|drill| &drill.route);
-    let in_it = |route: &String| {
-        plan.routes.iter().any(|r| r.name == *route && r.stage.as_ref() == Some(name) && r.group.is_none())
-    };
-    if let Some(route) = drilled.filter(|route| !in_it(route)) {
-        found.push(format!(
-            "stage {name} drills route {route}: name a route of this stage that is in no group"
-        ));
     }
     found
 }

@@ -3,9 +3,7 @@
 
 mod cohorts;
 mod counting;
-mod deleted;
 mod drain;
-mod faults;
 mod groups;
 mod guards;
 mod holes;
@@ -13,9 +11,8 @@ mod input;
 mod install;
 mod kills;
 mod limits;
-mod monitoring;
+mod matrix;
 mod operator;
-mod order;
 mod people;
 mod plans;
 mod rebuilt;

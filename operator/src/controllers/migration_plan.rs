@@ -85,6 +85,9 @@ pub enum Error {
     Finalizer(#[source] api::Error),
 }
 
+/// What gates ask of the API server takes no longer: judges, and people, may want a route back in the same pass.
+const GATES_WITHIN: Duration = Duration::from_secs(2);
+
 /// Edge pods that are ahead of EdgeWeights for longer than this are so because EdgeWeights came back from the past: no cache
 /// is so late.
 const LATE: Duration = Duration::from_secs(2);
@@ -121,7 +124,7 @@ impl Reconcile for MigrationPlan {
         // Before the first weight: whoever deletes the plan must not leave traffic where nobody watches it.
         finalizer::put(ctx, &plan, keys::TRAFFIC_FINALIZER).await.map_err(Error::Finalizer)?;
         // Before all that has to be new: these are calls, which take time.
-        let facts = gates::facts(ctx, &plan, &shared.caches).await;
+        let facts = gates::facts_within(GATES_WITHIN, ctx, &plan, &shared.caches).await;
         let observed = gather::gather(&plan, &shared.caches, &ctx.edges);
         let mut routes = observed.routes(&plan);
         let acts = gather::acts(&plan, &shared.caches);

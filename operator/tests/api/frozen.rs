@@ -1,10 +1,12 @@
 //! A route past its point of no return, on a real API server: nothing leads it back, and a person has the last word.
 
+use crate::reasons::says;
 use crate::world::{World, plan_body, ramp, runtime};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use stomaton_crds::{
+    conditions::{Reason, State},
     edge_state::Why,
     v1alpha1::{EdgeConfig, EdgeRoute, EdgeWeights, Gateway, MigrationPlan, Phase, PlanAction},
 };
@@ -103,8 +105,8 @@ fn a_frozen_route_waits_for_a_person() {
         let world = World::new().await;
         let id = crossed(&world).await;
         endpoints_are(&world, false).await;
-        let why = condition(&world, "Stalled", "Frozen").await;
-        assert!(why.contains("a person: the target has no ready endpoint"), "{why}");
+        let words = ["route content", "a person: the target has no ready endpoint"];
+        says(&world, "shop", State::Stalled, Reason::Frozen, &words).await;
         assert_eq!(world.weights().await.unwrap().spec.routes[&id].effective("public"), 1000);
         endpoints_are(&world, true).await;
         act(&world, "Resume").await;

@@ -2,6 +2,7 @@
 //! have passed. The Job controller is the real one; the tests end its pods, as a kubelet would.
 
 use crate::{
+    reasons,
     stomaton_service::{let_pods_run, patch_status},
     world::{World, documents, plan_body, ramp, runtime},
 };
@@ -17,6 +18,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use stomaton_crds::{
+    conditions::{Reason, State},
     keys,
     v1alpha1::{
         GateState, GateStatus, MigrationPlan, Outcome, Phase, PlanAction, PlanActionStatus, StomatonService,
@@ -117,6 +119,8 @@ fn a_stage_waits_for_services_to_be_ready() {
         let services = json!({"name": "ready", "services": {"names": ["shop"]}});
         world.create::<MigrationPlan>(gated("plan", "content", &services)).await;
         says(&world, "plan", "StomatonService shop does not exist").await;
+        let words = ["stage first", "gate ready", "StomatonService shop does not exist"];
+        reasons::says(&world, "plan", State::Ready, Reason::WaitingForGate, &words).await;
         let spec = json!({"image": "fleet:1"});
         world.create::<StomatonService>(json!({"metadata": {"name": "shop"}, "spec": spec})).await;
         says(&world, "plan", "shop is not Ready").await;
@@ -162,6 +166,9 @@ fn a_job_that_fails_holds_the_stage_until_its_template_is_mended() {
         for words in ["BackoffLimitExceeded", "cannot be read", first.as_str()] {
             assert!(failed.message.contains(words), "{words} is not in: {failed:?}");
         }
+        let words =
+            ["gate data of stage first failed", first.as_str(), "kubectl stomaton resume --stage first"];
+        reasons::says(&world, "plan", State::Stalled, Reason::GateFailed, &words).await;
         world.assert_nothing_written().await;
         world.route("plan", "content", "route that waits", |r| r.phase == Phase::Pending).await;
         assert_eq!(jobs(&world, "plan", 1).await.len(), 1, "nothing was mended");

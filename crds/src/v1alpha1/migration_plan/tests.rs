@@ -172,6 +172,24 @@ fn stages_and_drills_are_an_order_too() {
 }
 
 #[test]
+fn a_drill_needs_a_route_of_its_stage_for_itself() {
+    let said = |change: serde_json::Value| {
+        let mut routes = serde_json::json!([route("a", None)]);
+        routes[0].as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let mut plan = plan(routes, &[]);
+        plan.spec.stages = serde_json::from_value(serde_json::json!([
+            {"name": "first", "gates": [{"name": "drill", "drill": {"route": "a"}}]},
+        ]))
+        .unwrap();
+        plan.spec.undrillable()
+    };
+    assert_eq!(said(serde_json::json!({"stage": "first"})), None);
+    for change in [serde_json::json!({}), serde_json::json!({"stage": "first", "group": "g"})] {
+        assert!(said(change).unwrap().contains("stage first drills route a"));
+    }
+}
+
+#[test]
 fn a_gate_is_another_one_when_it_was_edited() {
     let gate = |route: &str| -> Gate {
         serde_json::from_value(serde_json::json!({"name": "drill", "drill": {"route": route}})).unwrap()

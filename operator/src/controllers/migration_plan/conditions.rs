@@ -92,11 +92,9 @@ impl<'a> Looked<'a> {
             );
             return say(Standing::Stalled, Reason::Invalid, message);
         }
-        if let Some(discord) = spec.routes.iter().find_map(|route| spec.discord(route)) {
-            return say(Standing::Stalled, Reason::Invalid, discord);
-        }
-        if let Some(misplaced) = spec.routes.iter().find_map(|route| spec.misplaced(route)) {
-            return say(Standing::Stalled, Reason::Invalid, misplaced);
+        let of_a_route = || spec.routes.iter().find_map(|r| spec.discord(r).or_else(|| spec.misplaced(r)));
+        if let Some(wrong) = of_a_route().or_else(|| spec.undrillable()) {
+            return say(Standing::Stalled, Reason::Invalid, wrong);
         }
         if let Some(closed) = self.terms.closed.as_ref().filter(|closed| closed.reason == Reason::Invalid) {
             return say(Standing::Stalled, Reason::Invalid, closed.what.clone());

@@ -16,7 +16,10 @@ use std::{
 };
 use stomaton_crds::{
     conditions::Reason,
-    v1alpha1::{Action, Approves, Phase, PlanActionSpec, Profile, RampStep, RouteStatus, RouteWeights},
+    v1alpha1::{
+        Action, Approves, Phase, PlanActionSpec, PointOfNoReturn, Profile, RampStep, RouteStatus,
+        RouteWeights,
+    },
 };
 
 const BEGIN: &str = "<!-- Drawn by `make diagram`, from the machine. -->\n";
@@ -112,19 +115,29 @@ impl Change {
 struct Plan {
     profile: Profile,
     after: [String; 1],
+    point: Option<PointOfNoReturn>,
+}
+
+/// Everybody at once, and no soak; an audience first, and a soak; or a soak past the point of no return.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Plain,
+    Careful,
+    Owned,
 }
 
 impl Plan {
-    /// Everybody at once, and no soak; or an audience first, and a soak. Each step needs an approval.
-    fn new(careful: bool) -> Self {
+    /// Each step needs an approval.
+    fn new(way: Way) -> Self {
         let mut profile = profile(&[50, 1000], 10);
-        if careful {
+        if way == Way::Careful {
             let audience = Some("internal".to_owned());
             profile.ramp.insert(0, RampStep { audience, permille: 1000, ..profile.ramp[0].clone() });
-            profile.soak = Some(Duration::from_secs(100).into());
         }
+        profile.soak = (way != Way::Plain).then(|| Duration::from_secs(100).into());
         profile.ramp.iter_mut().for_each(|step| step.approval = true);
-        Self { profile, after: ["first".to_owned()] }
+        let point = (way == Way::Owned).then_some(PointOfNoReturn::FullWeight);
+        Self { profile, after: ["first".to_owned()], point }
     }
 }
 
@@ -173,6 +186,7 @@ impl World {
             judged: counted,
             breach: self.breaches[number].and_then(breach),
             depends_on: &plan.after,
+            point_of_no_return: plan.point,
             ..route(&plan.profile)
         }
     }
@@ -282,7 +296,7 @@ impl World {
             let waited = waited.map(|seconds| (seconds >= 5, seconds >= 3600));
             let verdicts: Vec<_> = status.judges.iter().map(|judge| judge.verdict).collect();
             let breached = self.breaches[number] == Some(status.attempt);
-            let stopped = (status.held.is_some(), status.recalled.is_some());
+            let stopped = (status.held.is_some(), status.recalled.is_some(), status.crossing, status.crossed);
             let given = (status.approved, status.promoted, status.granted);
             let enough = status.evidence.requests >= 20;
             format!("{:?}", (place, waited, verdicts, enough, breached, stopped, given))
@@ -302,7 +316,10 @@ fn place(phase: Phase) -> Place {
     (phase as u8, phase.as_str())
 }
 
-/// Adds what leads from phase to phase in this plan, from everywhere that a route comes to within two attempts.
+/// Attempts within which is looked: a further one has no other ways.
+const MOST_ATTEMPTS: i32 = 1;
+
+/// Adds what leads from phase to phase in this plan, from everywhere that a route comes to within these attempts.
 fn explore(plan: &Plan, arrows: &mut Arrows) {
     let lacking = NEEDS.into_iter().map(Some).chain([None]);
     let mut open: VecDeque<World> = lacking.map(|lacks| World { lacks, ..World::default() }).collect();
@@ -320,7 +337,7 @@ fn explore(plan: &Plan, arrows: &mut Arrows) {
                     arrows.entry((place(from), place(to))).or_default().insert(change.words());
                 }
             });
-            if !next.edited && next.status().attempt <= 2 && seen.insert(next.key()) {
+            if !next.edited && next.status().attempt <= MOST_ATTEMPTS && seen.insert(next.key()) {
                 open.push_back(next);
             }
         }
@@ -329,8 +346,8 @@ fn explore(plan: &Plan, arrows: &mut Arrows) {
 
 static ARROWS: LazyLock<Arrows> = LazyLock::new(|| {
     let mut arrows = Arrows::new();
-    for careful in [false, true] {
-        explore(&Plan::new(careful), &mut arrows);
+    for way in [Way::Plain, Way::Careful, Way::Owned] {
+        explore(&Plan::new(way), &mut arrows);
     }
     arrows
 });

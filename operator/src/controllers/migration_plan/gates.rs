@@ -62,8 +62,19 @@ impl Default for Memory {
     }
 }
 
-/// What the cluster says to the gates that want an answer now.
-pub async fn facts(ctx: &Context, plan: &MigrationPlan, caches: &Caches) -> Facts {
+/// What the cluster says to the gates that want an answer now, as far as it is said in time: whoever waits for gates must
+/// not keep a route from coming back. A call that is given up may have made its Job, which is then found by its name.
+pub async fn facts_within(limit: Duration, ctx: &Context, plan: &MigrationPlan, caches: &Caches) -> Facts {
+    tokio::time::timeout(limit, facts(ctx, plan, caches)).await.unwrap_or_else(|_| {
+        tracing::warn!(
+            plan = plan.name_any(),
+            "gates are not answered within {limit:?}; they are asked again"
+        );
+        Facts::new()
+    })
+}
+
+async fn facts(ctx: &Context, plan: &MigrationPlan, caches: &Caches) -> Facts {
     // Whoever deletes a plan wants no more Jobs of it.
     if plan.metadata.deletion_timestamp.is_some() {
         return Facts::new();
