@@ -292,14 +292,15 @@ impl World {
     fn key(&self) -> String {
         let of = |(number, status): (usize, &RouteStatus)| {
             let place = (status.phase, status.phase.has_weight().then_some(status.step), status.attempt);
+            let past = (status.crossing, status.crossed, status.frozen_in);
             let waited = elapsed(status, at(self.second)).map(|waited| waited.as_secs());
             let waited = waited.map(|seconds| (seconds >= 5, seconds >= 3600));
             let verdicts: Vec<_> = status.judges.iter().map(|judge| judge.verdict).collect();
             let breached = self.breaches[number] == Some(status.attempt);
-            let stopped = (status.held.is_some(), status.recalled.is_some(), status.crossing, status.crossed);
+            let stopped = (status.held.is_some(), status.recalled.is_some());
             let given = (status.approved, status.promoted, status.granted);
             let enough = status.evidence.requests >= 20;
-            format!("{:?}", (place, waited, verdicts, enough, breached, stopped, given))
+            format!("{:?}", (place, past, waited, verdicts, enough, breached, stopped, given))
         };
         let routes: Vec<String> = self.state.routes.iter().enumerate().map(of).collect();
         let acknowledged = self.acknowledged == self.revision;
@@ -317,7 +318,7 @@ fn place(phase: Phase) -> Place {
 }
 
 /// Attempts within which is looked: a further one has no other ways.
-const MOST_ATTEMPTS: i32 = 1;
+const MOST_ATTEMPTS: i32 = 2;
 
 /// Adds what leads from phase to phase in this plan, from everywhere that a route comes to within these attempts.
 fn explore(plan: &Plan, arrows: &mut Arrows) {
