@@ -24,7 +24,7 @@ const ABORTED: [(&str, Phase, &str); 4] = [
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster with a node (real pods, real traffic)"]
 async fn people_take_a_route_back_in_any_phase() {
-    scenario("abort", Turn::Alongside, async |namespace| {
+    scenario("abort", Turn::Alone, async |namespace| {
         let fleet = site::deploy(namespace).await?;
         let traffic = Traffic::start(&fleet, site::mix(200)).await?;
         let routes = ABORTED.map(|(route, phase, _)| site::moves(route, &phase.as_str().to_lowercase()));

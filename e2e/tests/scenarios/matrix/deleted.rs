@@ -44,7 +44,7 @@ fn plan((route, phase, policy, _): &(&str, Phase, &str, &str)) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster with a node (real pods, real traffic)"]
 async fn a_plan_deleted_in_any_phase_leaves_traffic_where_its_policy_says() {
-    scenario("deleted-at", Turn::Alongside, async |namespace| {
+    scenario("deleted-at", Turn::Alone, async |namespace| {
         let fleet = site::deploy(namespace).await?;
         let traffic = Traffic::start(&fleet, site::mix(200)).await?;
         namespace.apply_object(&list(CASES.iter().map(plan))).await?;

@@ -209,7 +209,7 @@ fn found_by_whom(status: &MigrationPlanStatus, crept: &MigrationPlanStatus) -> R
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster with a node (real pods, real traffic)"]
 async fn a_route_whose_monolith_is_gone_stays_with_a_bad_service_until_it_is_back() {
-    scenario("stranded", Turn::Alongside, async |namespace| {
+    scenario("stranded", Turn::Alone, async |namespace| {
         let fleet = Fleet::deploy(namespace).await?;
         let ramp = vec![(500, "1h"), (1000, "1h")];
         let plan = Plan { name: PLAN, ramp, min_requests: 20, cooldown: "1h", max_attempts: 1 };

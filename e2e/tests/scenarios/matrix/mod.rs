@@ -1,4 +1,5 @@
-//! The rest of what may happen to a plan: every fault, every phase, a real Prometheus. `make test-matrix` runs them.
+//! The rest of what may happen to a plan: every fault, every phase, a real Prometheus. `make test-matrix` runs them, one after
+//! the other: three of these fleets at once were too much for two cores.
 
 mod abort;
 mod deleted;

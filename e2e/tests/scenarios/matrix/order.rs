@@ -50,7 +50,7 @@ fn plan() -> Value {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster with a node (real pods, real traffic)"]
 async fn ten_routes_go_to_their_services_in_order_and_nobody_helps() {
-    scenario("order", Turn::Alongside, async |namespace| {
+    scenario("order", Turn::Alone, async |namespace| {
         let fleet = site::deploy(namespace).await?;
         let traffic = Traffic::start(&fleet, site::mix(300)).await?;
         namespace.apply_object(&plan()).await?;
