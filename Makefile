@@ -40,7 +40,7 @@ test-e2e: ## Real pods, real NGINX, real traffic, on a node (root, or a cluster 
 	$(E2E) cluster load-image --all
 	$(TEST) --test scenarios -- --ignored --skip matrix::
 
-test-matrix: ## The rest of what may happen to a plan: every fault, every phase, a real Prometheus (as test-e2e; 20 minutes)
+test-matrix: ## The rest of what may happen to a plan: order, every phase, a real Prometheus (as test-e2e; 10 minutes)
 	$(E2E) cluster up
 	$(E2E) cluster load-image --all
 	$(TEST) --test scenarios -- --ignored matrix::
